@@ -1,0 +1,2 @@
+//! Pure logic of ambit.
+#![forbid(unsafe_code)]

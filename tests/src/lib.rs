@@ -1,0 +1,1 @@
+//! The tests of ambit live in `tests/`; this library is empty.
