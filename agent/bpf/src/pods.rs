@@ -79,6 +79,14 @@ impl Kernel {
     pub fn release(&self, pod: &PodEntry) -> Result<(), KernelError> {
         self.pods.remove(&pod.netns_cookie)?;
         self.detach_lookup(pod.netns_cookie)?;
+        self.forget_addresses(pod)
+    }
+
+    /// Removes the addresses of `pod`, where they are still its own.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn forget_addresses(&self, pod: &PodEntry) -> Result<(), KernelError> {
         for ip in &pod.addresses {
             let key = to_abi(*ip).into();
             // The address may belong to another instance by now.

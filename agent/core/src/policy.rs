@@ -4,6 +4,7 @@
 //! Never opens, closes or logs anything: a decision is a returned `Verdict`.
 
 mod eval;
+mod host;
 mod rule;
 mod selector;
 mod verdict;
@@ -13,6 +14,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 pub use eval::{Connection, Source, evaluate};
+pub use host::may_refuse_host;
 pub use rule::{Destination, IdentityPattern, Peer, PortRange, Rule, ServiceAccount};
 pub use selector::{Requirement, Selector};
 pub use verdict::{DryRun, Reason, Verdict};

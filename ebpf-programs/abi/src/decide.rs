@@ -39,11 +39,14 @@ pub const fn decide(arrival: &Arrival) -> Inbound {
     if own && arrival.flow_kind == flow_kind::REDIRECTED {
         return Inbound::Outbound;
     }
-    if own && (arrival.flow_kind == flow_kind::POD || arrival.flow_kind == flow_kind::AGENT) {
+    if own && arrival.flow_kind == flow_kind::POD {
         return Inbound::Pass;
     }
     if arrival.port == TUNNEL_PORT {
         return Inbound::Agent;
+    }
+    if own && arrival.flow_kind == flow_kind::AGENT {
+        return Inbound::Pass;
     }
     if arrival.flow_kind == flow_kind::HOST {
         if arrival.endpoint_flags & endpoint_flag::HOST_PASSES != 0 {
