@@ -1,2 +1,5 @@
 //! Agent.
 #![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod control;
