@@ -1,2 +1,4 @@
 //! Agent.
 #![forbid(unsafe_code)]
+
+pub mod identity;
