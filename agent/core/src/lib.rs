@@ -7,6 +7,7 @@
 pub mod identity;
 pub mod model;
 pub mod policy;
+pub mod renew;
 pub mod state;
 
 pub mod route;
