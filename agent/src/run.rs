@@ -2,10 +2,10 @@
 
 mod options;
 
-pub use options::{AgentOptions, SourceOption};
+pub use options::{AgentOptions, DEFAULT_BPFFS, DEFAULT_SOCKET, SourceOption};
 
 use crate::{
-    control::file::{self, Published},
+    control::file::{self, FileSource},
     dataplane::{Dataplane, Home},
     enrol::{Enrolment, WantedPod, wanted_pods},
     identity::{ca::CertificateAuthority, store::IdentityStore},
@@ -24,10 +24,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How often the pods' network namespaces are looked at again.
 const REPAIR_EVERY: Duration = Duration::from_secs(1);
@@ -39,9 +36,8 @@ const REPAIR_EVERY: Duration = Duration::from_secs(1);
 pub async fn run(options: AgentOptions) -> anyhow::Result<()> {
     raise_descriptor_limit();
     let SourceOption::Directory(directory) = &options.source;
-    let published = file::watch(directory, &options.trust_domain)
-        .with_context(|| format!("read the objects in {}", directory.display()))?;
-    let ca = CertificateAuthority::open_or_create(&options.ca_dir, &options.trust_domain)
+    let source = file::watch(directory, &options.trust_domain)?;
+    let ca = CertificateAuthority::open_or_create(&options.ca_dir(), &options.trust_domain)
         .context("open the certificate authority")?;
     let identities = IdentityStore::new(Arc::new(ca), options.cert_ttl, options.trust_aliases.iter().cloned())
         .context("prepare the pods' certificates")?;
@@ -60,7 +56,7 @@ pub async fn run(options: AgentOptions) -> anyhow::Result<()> {
         node_netns_cookie: home.cookie(),
         host_cgroups: options.host_cgroups.clone(),
     })?);
-    let state = Arc::new(ArcSwap::new(Arc::clone(&published.borrow().snapshot)));
+    let state = Arc::new(ArcSwap::new(Arc::clone(&source.snapshots.borrow())));
     let decisions = Arc::new(Decisions::new(Arc::clone(&state)));
     let plane = Dataplane::new(
         Arc::clone(&kernel),
@@ -73,7 +69,7 @@ pub async fn run(options: AgentOptions) -> anyhow::Result<()> {
     let node = Node {
         name: options.node.clone(),
         plane: Arc::clone(&plane),
-        published,
+        source,
         enrolment: Mutex::new(Enrolment::new(Arc::clone(&plane))?),
         applied: AtomicU64::new(0),
     };
@@ -127,7 +123,7 @@ fn raise_descriptor_limit() {
 struct Node {
     name: String,
     plane: Arc<Dataplane>,
-    published: watch::Receiver<Published>,
+    source: FileSource,
     enrolment: Mutex<Enrolment>,
     applied: AtomicU64,
 }
@@ -135,7 +131,7 @@ struct Node {
 impl Node {
     /// Puts the newest snapshot in force, and repairs what has changed underneath.
     fn apply(&self) {
-        let snapshot = Arc::clone(&self.published.borrow().snapshot);
+        let snapshot = Arc::clone(&self.source.snapshots.borrow());
         self.plane.state.store(Arc::clone(&snapshot));
         let mut enrolment = self.enrolment.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = enrolment.apply(&snapshot, self.wanted(&snapshot)) {
@@ -154,11 +150,11 @@ impl Node {
 
     /// Follows the source of objects until it ends.
     async fn follow(&self) {
-        let mut published = self.published.clone();
+        let mut snapshots = self.source.snapshots.clone();
         let mut repair = tokio::time::interval(REPAIR_EVERY);
         loop {
             tokio::select! {
-                changed = published.changed() => if changed.is_err() {
+                changed = snapshots.changed() => if changed.is_err() {
                     tracing::error!("the source of objects has ended");
                     return;
                 },
@@ -177,16 +173,16 @@ impl Node {
     }
 
     fn status(&self) -> Status {
-        let published = self.published.borrow().clone();
+        let snapshot = Arc::clone(&self.source.snapshots.borrow());
         let applied = self.applied.load(Ordering::Acquire);
-        let wanted = self.wanted(&published.snapshot);
+        let wanted = self.wanted(&snapshot);
         let enrolment = self.enrolment.lock().unwrap_or_else(PoisonError::into_inner);
         Status {
             node: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: applied > 0,
             snapshot: applied,
-            source: serde_json::to_value(&published.status).unwrap_or_default(),
+            source: serde_json::to_value(&**self.source.status.borrow()).unwrap_or_default(),
             pods: enrolment.status(&wanted),
             identities: serde_json::to_value(self.plane.identities.status()).unwrap_or_default(),
             connections: ConnectionCounts {

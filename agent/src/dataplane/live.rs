@@ -7,7 +7,7 @@ use ambit_core::{
     policy::{Connection, Source, Verdict},
     state::Snapshot,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -70,7 +70,7 @@ pub struct Facts {
 }
 
 /// The side of a connection that a pod of this node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// The pod is called.
@@ -79,8 +79,17 @@ pub enum Direction {
     Outbound,
 }
 
+impl std::fmt::Display for Direction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        })
+    }
+}
+
 /// A row of `ambit connections`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ConnectionRow {
     /// Number of the connection, unique in the agent's life.
     pub id: u64,

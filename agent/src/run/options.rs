@@ -51,6 +51,13 @@ pub struct AgentOptions {
     pub cluster: String,
 }
 
+impl AgentOptions {
+    /// Returns the folder of the root certificate.
+    pub fn ca_dir(&self) -> PathBuf {
+        self.ca_dir.clone().unwrap_or_else(|| self.state_dir.join("ca"))
+    }
+}
+
 /// A source of objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceOption {
