@@ -40,7 +40,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Agent(options) => agent::run(*options),
-            Command::Check(args) => check::run(args),
+            Command::Check(args) => check::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Connections(args) => connections::run(&args),
             Command::Cleanup(args) => cleanup::run(&args),

@@ -73,7 +73,15 @@ impl Enrolment {
             plane.kernel.pods()?.into_iter().map(|entry| (entry.netns_cookie, entry)).collect();
         let next_slot = inherited.values().map(|entry| entry.slot).max().unwrap_or(0) + 1;
         let identities = Arc::clone(&plane.identities);
-        Ok(Self { plane, identities, enrolled: BTreeMap::new(), inherited, blocked: BTreeSet::new(), problems: BTreeMap::new(), next_slot })
+        Ok(Self {
+            plane,
+            identities,
+            enrolled: BTreeMap::new(),
+            inherited,
+            blocked: BTreeSet::new(),
+            problems: BTreeMap::new(),
+            next_slot,
+        })
     }
 
     /// Makes the node what `wanted` says. Called again with the same pods it repairs what has changed underneath.
@@ -149,7 +157,8 @@ impl Enrolment {
             Some(entry) if entry.addresses == pod.addresses => entry.slot,
             _ => self.take_slot(),
         };
-        let entry = PodEntry { netns_cookie: cookie, slot, addresses: pod.addresses.clone(), flags: pod.flags };
+        let entry =
+            PodEntry { netns_cookie: cookie, slot, addresses: pod.addresses.clone(), flags: pod.flags };
         let local = LocalPod::new(pod.key.clone(), slot, netns.clone(), pod.identity.clone());
         // Listeners first, so that no connection finds the hooks without them; but without listeners the hooks are
         // attached all the same, and refuse.

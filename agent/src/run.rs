@@ -39,8 +39,9 @@ pub async fn run(options: AgentOptions) -> anyhow::Result<()> {
     let source = file::watch(directory, &options.trust_domain)?;
     let ca = CertificateAuthority::open_or_create(&options.ca_dir(), &options.trust_domain)
         .context("open the certificate authority")?;
-    let identities = IdentityStore::new(Arc::new(ca), options.cert_ttl, options.trust_aliases.iter().cloned())
-        .context("prepare the pods' certificates")?;
+    let identities =
+        IdentityStore::new(Arc::new(ca), options.cert_ttl, options.trust_aliases.iter().cloned())
+            .context("prepare the pods' certificates")?;
     let home = Home::open().context("open the node's network namespace")?;
     let cgroup_root = match options.cgroup_root {
         Some(root) => root,
@@ -83,14 +84,10 @@ pub async fn run(options: AgentOptions) -> anyhow::Result<()> {
     })
     .await?;
     if let Some(reader) = kernel.take_events() {
-        tokio::spawn(async move {
-            if let Err(error) = report_refusals(reader, decisions, state).await {
-                tracing::error!(%error, "the kernel's refusals are no longer reported");
-            }
-        });
+        report_refusals(reader, decisions, state).context("follow the kernel's refusals")?;
     }
     tokio::spawn(queries);
-    tokio::spawn(Arc::clone(&identities).run_renewal());
+    tokio::spawn(Arc::clone(&identities).run_renewal(std::future::pending()));
     tokio::spawn(async move { plane.sweep().await });
     tracing::info!(
         node = %options.node, cgroup = %cgroup_root.display(), pins = %options.bpffs.display(),

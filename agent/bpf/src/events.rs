@@ -3,9 +3,10 @@
 use crate::{KernelError, error::map_error};
 use ambit_abi::{Address, Event, FlowKey};
 use aya::maps::{Map, MapData, RingBuf};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use std::io;
 
-/// Reads the ring buffer EVENTS; its descriptor is readable when there is something.
+/// Reads the ring buffer EVENTS.
 pub struct EventReader {
     ring: RingBuf<MapData>,
 }
@@ -13,6 +14,18 @@ pub struct EventReader {
 impl EventReader {
     pub(crate) fn new(map: Map) -> Result<Self, KernelError> {
         Ok(Self { ring: RingBuf::try_from(map).map_err(map_error("EVENTS", "open"))? })
+    }
+
+    /// Blocks until there may be an event.
+    ///
+    /// # Errors
+    /// What `poll` says.
+    pub fn wait(&self) -> io::Result<()> {
+        let mut ring = [PollFd::new(&self.ring, PollFlags::IN)];
+        match poll(&mut ring, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Returns the next event, `None` when there is none now.
@@ -23,18 +36,6 @@ impl EventReader {
                 return Some(event);
             }
         }
-    }
-}
-
-impl AsFd for EventReader {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
-    }
-}
-
-impl AsRawFd for EventReader {
-    fn as_raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
     }
 }
 

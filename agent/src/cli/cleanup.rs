@@ -18,6 +18,9 @@ pub struct CleanupArgs {
 /// A pin cannot be removed.
 pub fn run(args: &CleanupArgs) -> anyhow::Result<ExitCode> {
     let removed = ambit_bpf::cleanup(&args.bpffs)?;
-    println!("removed {removed} pins below {}; no pod is enforced through them any more", args.bpffs.display());
+    println!(
+        "removed {removed} pins below {}; no pod is enforced through them any more",
+        args.bpffs.display()
+    );
     Ok(ExitCode::SUCCESS)
 }

@@ -42,7 +42,11 @@ fn render(status: &Status) -> String {
     let mut text = String::new();
     let state = if status.ready { "ready" } else { "not ready" };
     // Writing to a string does not fail.
-    let _ = writeln!(text, "node {}: {state}, ambit {}, snapshot {}", status.node, status.version, status.snapshot);
+    let _ = writeln!(
+        text,
+        "node {}: {state}, ambit {}, snapshot {}",
+        status.node, status.version, status.snapshot
+    );
     let field = |name: &str| status.source.get(name).and_then(serde_json::Value::as_str).unwrap_or("unknown");
     let _ = writeln!(text, "objects: {}, loaded {}", field("path"), field("loaded_at"));
     for (name, mark) in [("errors", "error"), ("warnings", "warning")] {
@@ -64,11 +68,17 @@ fn render(status: &Status) -> String {
         connections.decisions.handshakes_refused
     );
     if connections.unreported > 0 {
-        let _ = writeln!(text, "  {} more were refused by the kernel in a burst, and are missing here", connections.unreported);
+        let _ = writeln!(
+            text,
+            "  {} more were refused by the kernel in a burst, and are missing here",
+            connections.unreported
+        );
     }
     text.push('\n');
     if status.pods.is_empty() {
-        text.push_str("no pod of this node is enrolled: label a namespace ambit.dev/mode=audit to begin with\n");
+        text.push_str(
+            "no pod of this node is enrolled: label a namespace ambit.dev/mode=audit to begin with\n",
+        );
     } else {
         text.push_str(&pods(status));
     }

@@ -59,7 +59,8 @@ pub(crate) fn application_port(
 /// Returns the port on which `pod` serves the port of the service with this name.
 fn behind_service(host: &str, port: u16, pod: IpAddr, snapshot: &Snapshot) -> Option<u16> {
     let host = host.trim_end_matches('.');
-    let service = snapshot.services().find(|service| service.hostname(CLUSTER_DOMAIN).eq_ignore_ascii_case(host))?;
+    let service =
+        snapshot.services().find(|service| service.hostname(CLUSTER_DOMAIN).eq_ignore_ascii_case(host))?;
     let port = service.ports.iter().find(|candidate| candidate.port == port)?;
     port.endpoints.iter().find(|endpoint| endpoint.address == pod).map(|endpoint| endpoint.port)
 }
@@ -77,12 +78,7 @@ pub(crate) fn forwarded_client(headers: &HeaderMap, address: IpAddr) -> Option<S
 }
 
 /// Returns the headers that say on whose behalf a stream is opened.
-pub(crate) fn client_headers(
-    source: &Workload,
-    client: SocketAddr,
-    host: &str,
-    cluster: &str,
-) -> HeaderMap {
+pub(crate) fn client_headers(source: &Workload, client: SocketAddr, host: &str, cluster: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let canonical = source.labels.get("service.istio.io/canonical-name").or_else(|| source.labels.get("app"));
     let version = source.labels.get("version").map_or("latest", String::as_str);
@@ -96,10 +92,7 @@ pub(crate) fn client_headers(
     .map(|(name, value)| format!("{name}={value}"))
     .join(",");
     // A value that is no header (a label cannot be one, a hostile object might) is left out.
-    for (name, value) in [
-        ("baggage", baggage),
-        ("forwarded", format!("for=\"{client}\";host={host}")),
-    ] {
+    for (name, value) in [("baggage", baggage), ("forwarded", format!("for=\"{client}\";host={host}"))] {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);
         }

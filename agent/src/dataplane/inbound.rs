@@ -50,7 +50,9 @@ async fn serve_plaintext(
 ) {
     let Ok(socket) = Socket::new(stream) else { return };
     let caller = match plane.kernel.flow(client, server) {
-        Ok(Some(flow)) if flow.kind == flow_kind::HOST && flow.netns_cookie == plane.home.cookie() => Caller::Host,
+        Ok(Some(flow)) if flow.kind == flow_kind::HOST && flow.netns_cookie == plane.home.cookie() => {
+            Caller::Host
+        }
         Ok(_) => Caller::Unverified,
         Err(error) => {
             tracing::error!(%error, "cannot read from the kernel who opens a connection");
@@ -243,7 +245,8 @@ impl PeerTunnel {
         let server = SocketAddr::new(pod, port);
         let facts = facts(&self.pod, Caller::Identity(self.peer.clone()), client, server, true);
         let permit = admit(&self.plane, facts).ok_or(StatusCode::UNAUTHORIZED)?;
-        let application = dial(&self.plane.kernel, &self.pod.netns, server, Some(client)).await.and_then(Socket::new);
+        let application =
+            dial(&self.plane.kernel, &self.pod.netns, server, Some(client)).await.and_then(Socket::new);
         let application = application.map_err(|error| {
             tracing::info!(pod = %self.pod.key, dst.addr = %server, src.id = %self.peer, %error, "application not reached");
             StatusCode::SERVICE_UNAVAILABLE

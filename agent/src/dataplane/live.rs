@@ -161,8 +161,12 @@ impl Live {
     pub fn enter(self: &Arc<Self>, facts: Facts) -> Permit {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let (counters, close) = (Arc::new(Counters::default()), Arc::new(Notify::new()));
-        let entry =
-            Entry { facts, counters: Arc::clone(&counters), close: Arc::clone(&close), opened: SystemTime::now() };
+        let entry = Entry {
+            facts,
+            counters: Arc::clone(&counters),
+            close: Arc::clone(&close),
+            opened: SystemTime::now(),
+        };
         self.entries().insert(id, entry);
         Permit { live: Arc::clone(self), id, counters, close }
     }

@@ -111,7 +111,9 @@ impl Netns {
     fn socket(&self, domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
         move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))?;
         let socket = Socket::new(domain, kind, protocol);
-        if let Err(error) = move_into_link_name_space(self.home.file.as_fd(), Some(LinkNameSpaceType::Network)) {
+        if let Err(error) =
+            move_into_link_name_space(self.home.file.as_fd(), Some(LinkNameSpaceType::Network))
+        {
             // This thread would go on serving the node from inside a pod.
             tracing::error!(%error, "cannot return from a pod's network namespace");
             std::process::abort();

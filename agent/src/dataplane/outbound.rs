@@ -89,7 +89,9 @@ impl Attempt<'_> {
             let random = RandomState::new().hash_one(self.client);
             let error = match route(&snapshot, self.dialled, random) {
                 Route::Refuse { reason } => return Err(OutboundError::NoRoute(reason)),
-                Route::Direct { address, service } => return self.direct(socket, address, service.as_deref()).await,
+                Route::Direct { address, service } => {
+                    return self.direct(socket, address, service.as_deref()).await;
+                }
                 Route::Tunnel { address, destination, service } => {
                     match self.tunnel(address, &destination, service.as_deref()).await {
                         Ok((lease, end)) => {
@@ -121,8 +123,14 @@ impl Attempt<'_> {
     }
 
     /// Connects to something outside the mesh: an endpoint of a service that has others inside.
-    async fn direct(&self, socket: Socket, address: SocketAddr, service: Option<&Service>) -> Result<(), OutboundError> {
-        let stream = dial(&self.plane.kernel, &self.pod.netns, address, None).await.map_err(OutboundError::Direct)?;
+    async fn direct(
+        &self,
+        socket: Socket,
+        address: SocketAddr,
+        service: Option<&Service>,
+    ) -> Result<(), OutboundError> {
+        let stream =
+            dial(&self.plane.kernel, &self.pod.netns, address, None).await.map_err(OutboundError::Direct)?;
         let server = Socket::new(stream).map_err(OutboundError::Direct)?;
         let permit = self.plane.live.enter(self.facts(address, None, service));
         if let Err(broken) = relay(socket, server, &permit.counters).await {
@@ -168,18 +176,21 @@ impl Attempt<'_> {
             let config = identity.client_config(&destination.identity);
             let handshake = async {
                 let (stream, _peer) = tls::connect(stream, config).await.map_err(TunnelError::Tls)?;
-                Tunnel::open(stream, identity.serial().to_owned()).await.map_err(TunnelError::Http)
+                Tunnel::open(stream, identity.serial.clone()).await.map_err(TunnelError::Http)
             };
             tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
                 .await
                 .map_err(|_| TunnelError::Timeout(HANDSHAKE_TIMEOUT))?
         };
-        let lease = self.plane.pool.lease(&key, identity.serial(), open).await?;
+        let lease = self.plane.pool.lease(&key, &identity.serial, open).await?;
         let authority: Authority = address.to_string().parse().map_err(|_| TunnelError::NoIdentity)?;
-        let host = service.map_or_else(|| self.dialled.to_string(), |service| service.hostname("cluster.local"));
+        let host =
+            service.map_or_else(|| self.dialled.to_string(), |service| service.hostname("cluster.local"));
         let source = self.plane.state.load();
         let source = source.workload_named(&self.pod.key.namespace, &self.pod.key.name).cloned();
-        let headers = source.map(|source| client_headers(&source, self.client, &host, &self.plane.cluster)).unwrap_or_default();
+        let headers = source
+            .map(|source| client_headers(&source, self.client, &host, &self.plane.cluster))
+            .unwrap_or_default();
         let end = lease.connect(authority, headers).await?;
         Ok((lease, end))
     }

@@ -98,7 +98,10 @@ impl Pool {
         let shelves: Vec<Arc<Shelf>> = self.shelves().values().cloned().collect();
         // A shelf that is locked is opening a tunnel, and is counted when it stands.
         let count = |shelf: &Arc<Shelf>| {
-            shelf.tunnels.try_lock().map_or(0, |tunnels| tunnels.iter().filter(|tunnel| !tunnel.is_gone()).count())
+            shelf
+                .tunnels
+                .try_lock()
+                .map_or(0, |tunnels| tunnels.iter().filter(|tunnel| !tunnel.is_gone()).count())
         };
         shelves.iter().map(count).sum()
     }
@@ -113,7 +116,8 @@ impl Pool {
             }
             // Only the map itself holds a shelf that nobody is using.
             self.shelves().retain(|_, shelf| {
-                Arc::strong_count(shelf) > 1 || shelf.tunnels.try_lock().map_or(true, |tunnels| !tunnels.is_empty())
+                Arc::strong_count(shelf) > 1
+                    || shelf.tunnels.try_lock().map_or(true, |tunnels| !tunnels.is_empty())
             });
         }
     }

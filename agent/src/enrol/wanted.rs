@@ -34,7 +34,8 @@ pub struct WantedPod {
 
 /// Returns the pods that `node` has to enrol.
 pub fn wanted_pods(snapshot: &Snapshot, node: &str) -> Vec<WantedPod> {
-    let here = |pod: &&std::sync::Arc<Workload>| pod.node == node && pod.mode.is_enrolled() && !pod.host_network;
+    let here =
+        |pod: &&std::sync::Arc<Workload>| pod.node == node && pod.mode.is_enrolled() && !pod.host_network;
     snapshot.workloads().filter(here).map(|pod| wanted(snapshot, pod)).collect()
 }
 

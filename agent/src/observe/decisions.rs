@@ -112,7 +112,9 @@ impl Decisions {
     /// Reports a live connection that a change closes.
     pub fn revoked(&self, facts: &Facts, verdict: Option<&Verdict>) {
         match verdict {
-            Some(verdict) => self.deny(facts, verdict.reason.code(), &verdict.summary(), "live connection closed"),
+            Some(verdict) => {
+                self.deny(facts, verdict.reason.code(), &verdict.summary(), "live connection closed")
+            }
             None => self.deny(facts, "destination-gone", "the pod is gone", "live connection closed"),
         }
     }

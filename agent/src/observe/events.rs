@@ -7,25 +7,28 @@ use ambit_bpf::{EventReader, from_abi};
 use ambit_core::state::Snapshot;
 use arc_swap::ArcSwap;
 use std::{io, sync::Arc};
-use tokio::io::{Interest, unix::AsyncFd};
 
-/// Reports what the kernel refuses, for as long as the agent runs.
+/// Reports what the kernel refuses, on a thread of its own, for as long as the agent runs.
 ///
 /// # Errors
-/// What waiting for the ring buffer says.
-pub async fn report_refusals(
-    reader: EventReader,
+/// The thread cannot be made.
+pub fn report_refusals(
+    mut reader: EventReader,
     decisions: Arc<Decisions>,
     state: Arc<ArcSwap<Snapshot>>,
 ) -> io::Result<()> {
-    let mut ring = AsyncFd::with_interest(reader, Interest::READABLE)?;
-    loop {
-        let mut ready = ring.readable_mut().await?;
-        while let Some(event) = ready.get_inner_mut().next_event() {
-            report(&event, &decisions, &state.load());
+    let follow = move || {
+        loop {
+            if let Err(error) = reader.wait() {
+                tracing::error!(%error, "the kernel's refusals are no longer reported");
+                return;
+            }
+            while let Some(event) = reader.next_event() {
+                report(&event, &decisions, &state.load());
+            }
         }
-        ready.clear_ready();
-    }
+    };
+    std::thread::Builder::new().name("refusals".to_owned()).spawn(follow).map(drop)
 }
 
 fn report(event: &Event, decisions: &Decisions, snapshot: &Snapshot) {
