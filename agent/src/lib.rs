@@ -1,4 +1,6 @@
 //! Agent.
 #![forbid(unsafe_code)]
 
+pub mod cli;
+pub mod control;
 pub mod identity;

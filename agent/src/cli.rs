@@ -1,0 +1,3 @@
+//! The subcommands of `ambit`.
+
+pub mod check;
