@@ -108,7 +108,7 @@ fn parse_cert(pem: &[u8], path: &Path) -> Result<CertificateDer<'static>, CaErro
     let unusable = |reason: String| CaError::CertUnusable { path: path.to_owned(), reason };
     let mut certs = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| unusable(error.to_string()))?;
+        .map_err(|_| unusable("its PEM is incomplete or damaged".to_owned()))?;
     match (certs.pop(), certs.len()) {
         (Some(cert), 0) => Ok(cert),
         (None, _) => Err(unusable("it holds no certificate in PEM".to_owned())),

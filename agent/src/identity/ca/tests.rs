@@ -193,7 +193,7 @@ fn a_damaged_certificate_is_refused_with_the_reason() {
     let table = [
         (String::new(), "holds no certificate"),
         ("garbage\n".to_owned(), "holds no certificate"),
-        (whole[..whole.len() / 2].to_owned(), "missing section end"),
+        (whole[..whole.len() / 2].to_owned(), "PEM is incomplete"),
         (format!("{whole}{whole}"), "2 certificates"),
         (repack(&flipped), "signature does not hold"),
         (repack(&der[..der.len() - 9]), "cannot be parsed"),

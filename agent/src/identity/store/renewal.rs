@@ -86,7 +86,11 @@ impl IdentityStore {
             Ok(identity) => {
                 slot.renew_at = self.renewal_of(&identity);
                 let not_after = humantime::format_rfc3339_seconds(identity.not_after);
-                info!(src.id = %id, serial = %identity.serial, %not_after, "certificate issued");
+                if identity.not_after < identity.issued_at + self.lifetime {
+                    warn!(src.id = %id, serial = %identity.serial, %not_after, "certificate issued, cut short by the end of the root");
+                } else {
+                    info!(src.id = %id, serial = %identity.serial, %not_after, "certificate issued");
+                }
                 slot.current = Some(Arc::new(identity));
                 slot.failures = 0;
                 slot.last_error = None;
