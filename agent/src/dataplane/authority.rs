@@ -9,7 +9,7 @@ const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// Why a CONNECT is answered with 400.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AuthorityError {
+pub(crate) enum AuthorityError {
     /// There is no authority, or no port in it.
     #[error("the CONNECT has no authority of the form address:port")]
     Malformed,

@@ -6,7 +6,7 @@
 mod socket;
 mod tunnel;
 
-pub use socket::Socket;
+pub(crate) use socket::Socket;
 pub(crate) use tunnel::TunnelEnd;
 
 use super::counters::Counters;
@@ -18,7 +18,7 @@ const CHUNK: usize = 64 * 1024;
 
 /// One end broke: reset, cut or failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// The connection of an application.
     #[error("the application's connection broke")]
     Socket(#[source] std::io::Error),

@@ -35,7 +35,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why a stream could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum TunnelError {
+pub(crate) enum TunnelError {
     /// The agent of the destination is not reached.
     #[error("connect to the destination's agent")]
     Dial(#[source] io::Error),

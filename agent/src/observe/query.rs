@@ -58,9 +58,8 @@ where
             let answer = Arc::clone(&answer);
             tokio::spawn(async move {
                 let exchange = exchange(stream, answer.as_ref());
-                match tokio::time::timeout(ASK_TIMEOUT, exchange).await {
-                    Ok(Err(error)) => tracing::debug!(%error, "question not answered"),
-                    Ok(Ok(())) | Err(_) => {}
+                if let Ok(Err(error)) = tokio::time::timeout(ASK_TIMEOUT, exchange).await {
+                    tracing::debug!(%error, "question not answered");
                 }
             });
         }

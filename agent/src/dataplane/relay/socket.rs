@@ -14,7 +14,7 @@ use tokio::{
 /// A connection of an application. Until it has ended cleanly it is closed with a reset, also when the agent is
 /// killed: a cut stream never looks like a complete one.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     stream: TcpStream,
 }
 
@@ -23,7 +23,7 @@ impl Socket {
     ///
     /// # Errors
     /// What `setsockopt` says; the connection may be gone already.
-    pub fn new(stream: TcpStream) -> io::Result<Self> {
+    pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
         let options = socket2::SockRef::from(&stream);
         options.set_linger(Some(Duration::ZERO))?;
         options.set_tcp_nodelay(true)?;
