@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     fs::File,
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     os::{
         fd::{AsFd, BorrowedFd},
         unix::fs::MetadataExt,
@@ -140,7 +140,9 @@ impl Netns {
     pub fn listener(&self, backlog: i32) -> io::Result<(TcpListener, &'static [u32])> {
         const AF_INET: u32 = 2;
         const AF_INET6: u32 = 10;
-        let both = self.bind(Domain::IPV6, SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), backlog);
+        // Bound to ::1 the kernel would make it an IPv6-only socket; the mapped address keeps both families.
+        let loopback = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+        let both = self.bind(Domain::IPV6, SocketAddr::from((loopback, 0)), backlog);
         if let Ok(listener) = both {
             return Ok((listener, &[AF_INET, AF_INET6]));
         }
