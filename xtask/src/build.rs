@@ -17,8 +17,10 @@ use crate::{
 /// The name under which the object lies in the target directory, where `agent/bpf/build.rs` looks for it.
 const OBJECT: &str = "ambit-ebpf.o";
 const TRIPLE: &str = "bpfel-unknown-none";
+/// The package of the `ambit` binary.
+pub(crate) const AGENT: &[&str] = &["ambit-agent"];
 /// The packages whose binaries the demo and the kernel tests start.
-const PACKAGES: [&str; 3] = ["ambit-agent", "ambit-harness", "ambit-demo"];
+pub(crate) const EVERYTHING: &[&str] = &["ambit-agent", "ambit-harness", "ambit-demo"];
 
 /// Builds the BPF object, setting up its toolchain first, and returns where it lies.
 ///
@@ -41,14 +43,14 @@ pub(crate) fn object(workspace: &Workspace, report: &Report) -> Result<PathBuf> 
     Ok(object)
 }
 
-/// Builds the binaries that the demo and the kernel tests start.
+/// Builds the binaries of `packages`.
 ///
 /// # Errors
 /// When cargo fails.
-pub(crate) fn binaries(workspace: &Workspace, profile: Profile) -> Result<()> {
+pub(crate) fn binaries(workspace: &Workspace, profile: Profile, packages: &[&str]) -> Result<()> {
     let mut cargo = workspace.cargo();
     cargo.arg("build").arg("--bins");
-    cargo.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
+    cargo.args(packages.iter().flat_map(|package| ["--package", package]));
     if profile == Profile::Release {
         cargo.arg("--release");
     }

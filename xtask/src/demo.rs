@@ -20,7 +20,7 @@ use crate::{
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     setup::tools(&[Need::Compile, Need::Run], &Report::terse())?;
     build::object(workspace, &Report::terse())?;
-    build::binaries(workspace, Profile::Release)?;
+    build::binaries(workspace, Profile::Release, build::EVERYTHING)?;
     let demo = workspace.binary(Profile::Release, "ambit-demo");
     let mut command = if setup::is_root() {
         Command::new(&demo)

@@ -76,7 +76,7 @@ fn run(task: Task) -> Result<ExitCode> {
             let profile = if release { Profile::Release } else { Profile::Dev };
             setup::tools(&[Need::Compile], &Report::terse())?;
             build::object(&workspace, &Report::terse())?;
-            build::binaries(&workspace, profile)?;
+            build::binaries(&workspace, profile, build::AGENT)?;
             println!("{}", workspace.binary(profile, "ambit").display());
             ExitCode::SUCCESS
         }

@@ -67,7 +67,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<ExitCode> 
         count(&mut cargo, "the unit tests", &mut totals)?;
     }
     if !wanted.is_empty() {
-        build::binaries(workspace, Profile::Dev)?;
+        build::binaries(workspace, Profile::Dev, build::EVERYTHING)?;
         let mut cargo = cargo_test(workspace);
         cargo.args(wanted.iter().flat_map(|theme| ["--test", theme]));
         cargo.args(["--", "--test-threads", &request.threads.to_string()]).args(&request.name);

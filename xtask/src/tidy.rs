@@ -1,6 +1,7 @@
 //! The house rules that neither rustfmt nor clippy knows. It reads the workspace's Rust files and changes nothing.
 
 mod rules;
+mod sleeps;
 mod source;
 
 use std::{

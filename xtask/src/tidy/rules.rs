@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use super::source::{self, Line, is_word};
+use super::{
+    sleeps,
+    source::{self, Line, has_word, is_word},
+};
 
 /// A line number and what is wrong there.
-type Broken = (usize, String);
+pub(super) type Broken = (usize, String);
 
 const MAX_LINES: usize = 400;
 /// Names that say nothing about what a module owns.
@@ -13,8 +16,6 @@ const EMPTY_NAMES: [&str; 8] =
     ["util", "utils", "common", "helper", "helpers", "manager", "managers", "misc"];
 /// The only places for unsafe code.
 const UNSAFE: [&str; 2] = ["ebpf-programs", "agent/bpf"];
-/// Its code waits for conditions on behalf of tests: it is no test itself.
-const HARNESS: &str = "tests/harness";
 
 /// Returns the lines of the file at `path`, relative to the workspace, that break a rule.
 pub(super) fn broken(path: &Path, text: &str) -> Vec<Broken> {
@@ -33,12 +34,7 @@ pub(super) fn broken(path: &Path, text: &str) -> Vec<Broken> {
             broken.push((number, "ignored test: repair it or delete it".to_owned()));
         }
     }
-    for number in test_lines(path, &lines) {
-        let line = lines.get(number - 1).map_or("", |line| &line.code);
-        if line.contains("thread::sleep") || line.contains("time::sleep") || calls(line, "sleep") {
-            broken.push((number, "a test sleeps: wait for a condition instead".to_owned()));
-        }
-    }
+    broken.extend(sleeps::in_tests(path, &lines));
     broken
 }
 
@@ -92,44 +88,4 @@ fn leftovers(number: usize, line: &Line, broken: &mut Vec<Broken>) {
     if has_word(&line.comment, concat!("FIX", "ME")) {
         broken.push((number, concat!("FIX", "ME: repair it now, or open an issue").to_owned()));
     }
-}
-
-/// The numbers of the lines that are tests: whole files of tests, and inline modules under `#[cfg(test)]`.
-fn test_lines(path: &Path, lines: &[Line]) -> Vec<usize> {
-    let of_tests = path.components().any(|part| part.as_os_str() == "tests")
-        || path.file_name().is_some_and(|name| name == "tests.rs");
-    if of_tests && !path.starts_with(HARNESS) {
-        return (1..=lines.len()).collect();
-    }
-    let mut found = Vec::new();
-    let mut announced = false;
-    let mut depth: Option<i64> = None;
-    for (number, line) in (1..).zip(lines) {
-        let code = line.code.trim();
-        if depth.is_none() {
-            announced |= code.contains("#[cfg(test)]");
-            let opens = announced && code.contains('{');
-            // `#[cfg(test)] mod tests;` is another file, which counts as one of tests by its name.
-            announced &= !opens && !code.ends_with(';');
-            if !opens {
-                continue;
-            }
-        }
-        found.push(number);
-        let change = code.matches('{').count() as i64 - code.matches('}').count() as i64;
-        depth = Some(depth.unwrap_or(0) + change).filter(|depth| *depth > 0);
-    }
-    found
-}
-
-fn has_word(text: &str, word: &str) -> bool {
-    text.split(|c| !is_word(c)).any(|found| found == word)
-}
-
-fn calls(code: &str, function: &str) -> bool {
-    code.match_indices(function).any(|(at, _)| {
-        let before = code.get(..at).and_then(|text| text.chars().next_back());
-        let after = code.get(at + function.len()..).is_some_and(|text| text.starts_with('('));
-        after && !before.is_some_and(is_word)
-    })
 }

@@ -112,6 +112,11 @@ pub(super) fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
+/// Returns whether `word` stands in `text` as a word of its own.
+pub(super) fn has_word(text: &str, word: &str) -> bool {
+    text.split(|c| !is_word(c)).any(|found| found == word)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

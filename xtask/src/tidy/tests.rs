@@ -83,7 +83,12 @@ fn no_test_sleeps() {
         "//! x\nfn f() { thread::sleep(D); }\n#[cfg(test)]\nmod tests {\n    fn g() { sleep(D); }\n}\n";
     assert_broken("a/src/x.rs", inline, 5, "condition");
     assert_broken("a/src/x/tests.rs", "//! x\nfn g() { std::thread::sleep(D); }\n", 2, "condition");
-    assert_broken("tests/tests/dataplane.rs", "//! x\nuse tokio::time::sleep;\n", 2, "condition");
+    assert_broken(
+        "tests/tests/dataplane.rs",
+        "//! x\nasync fn f() { for _ in 0..9 { time::sleep(D).await; } }\n",
+        2,
+        "condition",
+    );
 }
 
 #[test]
@@ -93,6 +98,17 @@ fn waiting_outside_tests_is_allowed() {
     assert_kept("tests/harness/src/wait.rs", "//! x\nfn f() { thread::sleep(D); }\n");
     let after = "//! x\n#[cfg(test)]\nmod tests {\n    fn g() {}\n}\nfn f() { thread::sleep(D); }\n";
     assert_kept("a/src/x.rs", after);
+}
+
+#[test]
+fn pausing_between_two_looks_is_waiting() {
+    for wait in
+        ["while !met() {\n sleep(D).await;\n}", "loop {\n if met() { return; }\n thread::sleep(D);\n}"]
+    {
+        assert_kept("tests/tests/policy.rs", &format!("//! x\nasync fn until() {{\n{wait}\n}}\n"));
+    }
+    let nested = "//! x\nfn f() {\nloop {\nfn g() {\nsleep(D);\n}\n}\n}\n";
+    assert_broken("tests/tests/policy.rs", nested, 5, "condition");
 }
 
 #[test]
