@@ -133,6 +133,10 @@ async fn serve_tunnel(
         tracing::error!(pod = %pod.key, "tunnel refused: the pod has no valid certificate");
         return;
     };
+    // Frames are written as they come: the next one must not wait until the peer has acknowledged the last.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
     let handshake = async {
         let (stream, peer) = tls::accept(stream, identity.server_config()).await?;
         let connection = tunnel::server().handshake::<_, Bytes>(stream).await?;
