@@ -28,11 +28,17 @@ pub(crate) fn open(target: &Target) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads the server's greeting (if it gives one), sends the payload, reads it back, and ends in order.
-pub(crate) fn exchange(target: &Target, greeted: bool, payload: &[u8]) -> io::Result<Seen> {
+/// Reads the server's greeting (if it gives one), calls `meet`, sends the payload, reads it back, and ends in order.
+pub(crate) fn exchange(
+    target: &Target,
+    greeted: bool,
+    payload: &[u8],
+    meet: impl FnOnce(),
+) -> io::Result<Seen> {
     let stream = open(target)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let hello = greeted.then(|| read_hello(&mut reader)).transpose()?;
+    meet();
     (&stream).write_all(payload)?;
     let mut back = vec![0; payload.len()];
     reader.read_exact(&mut back)?;
