@@ -1,2 +1,10 @@
-//! Agent.
+//! The agent of a node, and the command line around it.
 #![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod control;
+pub mod dataplane;
+pub mod enrol;
+pub mod identity;
+pub mod observe;
+pub mod run;

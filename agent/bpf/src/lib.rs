@@ -1,1 +1,21 @@
-//! BPF.
+//! ambit's BPF programs in user space: loads, attaches, pins and feeds them. The only user of aya and of `unsafe`
+//! in user space; decides nothing.
+
+mod bpffs;
+mod cgroup;
+mod error;
+mod events;
+mod kernel;
+mod links;
+mod pods;
+mod sys;
+mod tables;
+
+pub use bpffs::{cleanup, prepare_pins};
+pub use cgroup::{CgroupError, cgroup_id, find_cgroup2, join_cgroup};
+pub use error::KernelError;
+pub use events::EventReader;
+pub use kernel::{Kernel, KernelOptions};
+pub use pods::PodEntry;
+pub use sys::{netns_cookie, socket_cookie};
+pub use tables::{from_abi, to_abi};

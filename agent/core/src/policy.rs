@@ -1,0 +1,71 @@
+//! Access policies: what they say, whom they select and what they decide.
+//!
+//! Holds policies that are already valid; reading them from YAML and refusing bad ones is the work of `control`.
+//! Never opens, closes or logs anything: a decision is a returned `Verdict`.
+
+mod eval;
+mod host;
+mod rule;
+mod selector;
+mod verdict;
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+pub use eval::{Connection, Source, evaluate};
+pub use host::may_refuse_host;
+pub use rule::{Destination, IdentityPattern, Peer, PortRange, Rule, ServiceAccount};
+pub use selector::{Requirement, Selector};
+pub use verdict::{DryRun, Reason, Verdict};
+
+/// The name of a policy: `ClusterAccessPolicy`s have no namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PolicyId {
+    /// The namespace of an `AccessPolicy`.
+    pub namespace: Option<String>,
+    /// The policy's name.
+    pub name: String,
+}
+
+impl fmt::Display for PolicyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "AccessPolicy {namespace}/{}", self.name),
+            None => write!(f, "ClusterAccessPolicy {}", self.name),
+        }
+    }
+}
+
+impl Serialize for PolicyId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What a policy does with the connections that it matches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Admits them, and refuses whatever no Allow policy of the pod matches.
+    #[default]
+    Allow,
+    /// Refuses them, whatever any Allow policy says.
+    Deny,
+}
+
+/// An `AccessPolicy` or a `ClusterAccessPolicy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The policy's name.
+    pub id: PolicyId,
+    /// What it does.
+    pub action: Action,
+    /// Whether it is only evaluated and reported.
+    pub dry_run: bool,
+    /// Which namespaces a cluster-wide policy covers, by their labels; absent: all.
+    pub namespace_selector: Option<Selector>,
+    /// Which pods it selects; an empty selector selects all.
+    pub selector: Selector,
+    /// The rules, OR-ed. Empty: an Allow policy admits nobody.
+    pub rules: Vec<Rule>,
+}

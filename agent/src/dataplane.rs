@@ -1,0 +1,177 @@
+//! The data path of a node: carries connections between the pods of this node and everything else.
+//!
+//! Knows the snapshot of the moment and asks it; never changes it.
+
+mod authority;
+mod counters;
+mod inbound;
+pub mod live;
+mod netns;
+mod outbound;
+mod pool;
+mod relay;
+mod tunnel;
+
+pub use netns::{Home, Netns, NetnsError};
+
+use crate::{identity::store::IdentityStore, observe::Decisions};
+use ambit_abi::listener_kind;
+use ambit_bpf::{Kernel, KernelError, socket_cookie};
+use ambit_core::{identity::SpiffeId, model::WorkloadKey, state::Snapshot};
+use arc_swap::ArcSwap;
+use live::Live;
+use pool::Pool;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+
+/// How long a connection may take to come about.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that wait to be accepted, per listener.
+const BACKLOG: i32 = 4096;
+/// Tunnels to one pod whose peer has not yet proved who it is.
+const MAX_HANDSHAKES: usize = 1024;
+/// How long accepting pauses when the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What every connection needs.
+pub struct Dataplane {
+    /// The node's programs and maps.
+    pub kernel: Arc<Kernel>,
+    /// Certificates of the node's pods.
+    pub identities: Arc<IdentityStore>,
+    /// The mesh at this moment.
+    pub state: Arc<ArcSwap<Snapshot>>,
+    /// Connections that are carried now.
+    pub live: Arc<Live>,
+    /// Where decisions are logged and counted.
+    pub decisions: Arc<Decisions>,
+    /// The node's own network namespace.
+    pub home: Arc<Home>,
+    /// The cluster's name, as peers see it.
+    pub cluster: String,
+    pool: Pool,
+}
+
+/// An enrolled pod of this node.
+pub struct LocalPod {
+    /// Its name.
+    pub key: WorkloadKey,
+    /// Number of this instance.
+    pub slot: u32,
+    /// Its network namespace.
+    pub netns: Netns,
+    /// Who it is.
+    pub identity: SpiffeId,
+    handshakes: Arc<Semaphore>,
+}
+
+impl LocalPod {
+    /// Describes an instance of a pod.
+    pub fn new(key: WorkloadKey, slot: u32, netns: Netns, identity: SpiffeId) -> Arc<Self> {
+        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        Arc::new(Self { key, slot, netns, identity, handshakes })
+    }
+}
+
+/// An error of making a pod's listeners.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The sockets cannot be made in the pod's network namespace.
+    #[error("listen in the pod's network namespace")]
+    Socket(#[source] io::Error),
+    /// The kernel does not take them.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+impl Dataplane {
+    /// Puts together what the connections of a node need.
+    pub fn new(
+        kernel: Arc<Kernel>,
+        identities: Arc<IdentityStore>,
+        state: Arc<ArcSwap<Snapshot>>,
+        decisions: Arc<Decisions>,
+        home: Arc<Home>,
+        cluster: String,
+    ) -> Arc<Self> {
+        let (live, pool) = (Arc::default(), Pool::default());
+        Arc::new(Self { kernel, identities, state, live, decisions, home, cluster, pool })
+    }
+
+    /// Makes the listeners of `pod` and accepts until the returned set is dropped; connections that were accepted go
+    /// on.
+    ///
+    /// # Errors
+    /// `Socket` or `Kernel`; nothing is accepted then.
+    pub fn listen(self: &Arc<Self>, pod: &Arc<LocalPod>) -> Result<JoinSet<()>, ListenError> {
+        let mut accepting = JoinSet::new();
+        for kind in [listener_kind::OUTBOUND, listener_kind::INBOUND] {
+            let (listener, families) = pod.netns.listener(BACKLOG).map_err(ListenError::Socket)?;
+            self.kernel.listen(pod.slot, kind, families, &listener)?;
+            accepting.spawn(accept(Arc::clone(self), Arc::clone(pod), listener, kind));
+        }
+        Ok(accepting)
+    }
+
+    /// Forgets the tunnels of a pod that was released.
+    pub fn forget(&self, slot: u32) {
+        self.pool.forget(slot);
+    }
+
+    /// Returns how many tunnels to other pods stand.
+    pub fn tunnels(&self) -> usize {
+        self.pool.count()
+    }
+
+    /// Closes tunnels that nobody uses, for as long as the agent runs.
+    pub async fn sweep(&self) {
+        self.pool.sweep().await;
+    }
+}
+
+async fn accept(plane: Arc<Dataplane>, pod: Arc<LocalPod>, listener: TcpListener, kind: u32) {
+    loop {
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(pod = %pod.key, %error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (plane, pod, client) = (Arc::clone(&plane), Arc::clone(&pod), canonical(client));
+        if kind == listener_kind::OUTBOUND {
+            tokio::spawn(outbound::serve(plane, pod, stream, client));
+        } else {
+            tokio::spawn(inbound::serve(plane, pod, stream, client));
+        }
+    }
+}
+
+/// Connects to `address` from inside `netns`, as the agent and on behalf of `client`.
+async fn dial(
+    kernel: &Kernel,
+    netns: &Netns,
+    address: SocketAddr,
+    client: Option<SocketAddr>,
+) -> io::Result<TcpStream> {
+    let socket = netns.connecting(address)?;
+    let cookie = socket_cookie(&socket)?;
+    kernel.announce(cookie, client).map_err(io::Error::other)?;
+    let connected = tokio::time::timeout(DIAL_TIMEOUT, socket.connect(address)).await;
+    let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    if connected.is_err() {
+        // The first packet consumes the announcement, if there was one.
+        kernel.withdraw(cookie).map_err(io::Error::other)?;
+    }
+    connected
+}
+
+/// Returns an address of a dual-stack socket as the family that it really is of.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,256 @@
+//! What arrives at a pod: tunnels from other agents, and plaintext. Each connection is decided upon before the
+//! application hears of it.
+
+use super::{
+    Dataplane, LocalPod,
+    authority::{application_port, forwarded_client},
+    canonical, dial,
+    live::{Caller, Direction, Facts, Permit},
+    relay::{End, Socket, TunnelEnd, relay},
+    tunnel,
+};
+use crate::{identity::tls, observe::chain};
+use ambit_abi::{TUNNEL_PORT, flow_kind};
+use ambit_core::{identity::SpiffeId, policy::Connection};
+use bytes::Bytes;
+use h2::{RecvStream, server::SendResponse};
+use http::{Method, Request, Response, StatusCode};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::net::TcpStream;
+
+/// How long a peer may take for TLS and the HTTP/2 preface together.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a tunnel without streams is kept; longer than the callers keep theirs.
+const IDLE: Duration = Duration::from_secs(600);
+const IDLE_CHECK: Duration = Duration::from_secs(30);
+
+/// Serves one connection that was steered to the agent's inbound listener.
+pub(crate) async fn serve(plane: Arc<Dataplane>, pod: Arc<LocalPod>, stream: TcpStream, client: SocketAddr) {
+    let Ok(local) = stream.local_addr().map(canonical) else { return };
+    if local.port() == TUNNEL_PORT {
+        serve_tunnel(plane, pod, stream, client, local).await;
+    } else {
+        serve_plaintext(plane, pod, stream, client, local).await;
+    }
+}
+
+async fn serve_plaintext(
+    plane: Arc<Dataplane>,
+    pod: Arc<LocalPod>,
+    stream: TcpStream,
+    client: SocketAddr,
+    server: SocketAddr,
+) {
+    let Ok(socket) = Socket::new(stream) else { return };
+    let caller = match plane.kernel.flow(client, server) {
+        Ok(Some(flow)) if flow.kind == flow_kind::HOST && flow.netns_cookie == plane.home.cookie() => {
+            Caller::Host
+        }
+        Ok(_) => Caller::Unverified,
+        Err(error) => {
+            tracing::error!(%error, "cannot read from the kernel who opens a connection");
+            return;
+        }
+    };
+    let facts = facts(&pod, caller, client, server, false);
+    let Some(permit) = admit(&plane, facts) else { return };
+    match dial(&plane.kernel, &pod.netns, server, Some(client)).await.and_then(Socket::new) {
+        Ok(application) => carry(socket, application, &permit).await,
+        Err(error) => tracing::debug!(pod = %pod.key, dst.addr = %server, %error, "application not reached"),
+    }
+}
+
+fn facts(pod: &LocalPod, caller: Caller, client: SocketAddr, server: SocketAddr, encrypted: bool) -> Facts {
+    Facts {
+        direction: Direction::Inbound,
+        caller,
+        client,
+        server,
+        destination: Some(pod.key.clone()),
+        service: None,
+        encrypted,
+    }
+}
+
+/// Decides on a connection. `None`: it is refused, and that was reported.
+fn admit(plane: &Dataplane, facts: Facts) -> Option<Permit> {
+    // Listed first: a change of policy from here on finds it.
+    let permit = plane.live.enter(facts.clone());
+    let snapshot = plane.state.load();
+    let key = facts.destination.as_ref()?;
+    let destination = snapshot
+        .workload_named(&key.namespace, &key.name)
+        .filter(|destination| destination.addresses.contains(&facts.server.ip()));
+    let Some(destination) = destination else {
+        plane.decisions.unknown_destination(&facts);
+        return None;
+    };
+    let verdict = snapshot.evaluate(&Connection {
+        source: facts.caller.source(facts.client.ip()),
+        destination,
+        port: facts.server.port(),
+    });
+    plane.decisions.record(&facts, &verdict);
+    verdict.allowed.then_some(permit)
+}
+
+/// Carries an admitted connection until it ends or is no longer allowed.
+async fn carry(client: impl End, server: Socket, permit: &Permit) {
+    tokio::select! {
+        outcome = relay(client, server, &permit.counters) => if let Err(broken) = outcome {
+            tracing::debug!(reason = %chain(&broken), "connection broke");
+        },
+        () = permit.revoked() => {}
+    }
+}
+
+async fn serve_tunnel(
+    plane: Arc<Dataplane>,
+    pod: Arc<LocalPod>,
+    stream: TcpStream,
+    client: SocketAddr,
+    local: SocketAddr,
+) {
+    let Ok(place) = Arc::clone(&pod.handshakes).try_acquire_owned() else {
+        tracing::warn!(pod = %pod.key, src.addr = %client, "too many tunnels are being opened: connection dropped");
+        return;
+    };
+    let Some(identity) = plane.identities.get(&pod.identity) else {
+        tracing::error!(pod = %pod.key, "tunnel refused: the pod has no valid certificate");
+        return;
+    };
+    let handshake = async {
+        let (stream, peer) = tls::accept(stream, identity.server_config()).await?;
+        let connection = tunnel::server().handshake::<_, Bytes>(stream).await?;
+        anyhow::Ok((connection, peer))
+    };
+    let (mut connection, peer) = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => {
+            plane.decisions.refused_handshake(&pod.key, client, &format!("{error:#}"));
+            return;
+        }
+        Err(_) => {
+            plane.decisions.refused_handshake(&pod.key, client, "the peer took too long");
+            return;
+        }
+    };
+    drop(place);
+    let caller = Arc::new(PeerTunnel { plane, pod, peer: peer.id, client, local });
+    let streams = Arc::new(AtomicUsize::new(0));
+    let expiry = peer.not_after.duration_since(SystemTime::now()).unwrap_or_default();
+    let mut expired = std::pin::pin!(tokio::time::sleep(expiry));
+    let mut dead = std::pin::pin!(tunnel::dead(connection.ping_pong()));
+    let mut check = tokio::time::interval(IDLE_CHECK);
+    let mut used = Instant::now();
+    let mut closing = false;
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    used = Instant::now();
+                    let caller = Arc::clone(&caller);
+                    let open = OpenStream::new(&streams);
+                    tokio::spawn(async move {
+                        caller.serve(request, respond).await;
+                        drop(open);
+                    });
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(src.addr = %client, %error, "tunnel failed");
+                    return;
+                }
+                None => return,
+            },
+            () = &mut dead => return,
+            // The peer proves who it is with its next certificate, on a new tunnel.
+            () = &mut expired, if !closing => {
+                closing = true;
+                connection.graceful_shutdown();
+            }
+            _ = check.tick(), if !closing => {
+                if streams.load(Ordering::Acquire) > 0 {
+                    used = Instant::now();
+                } else if used.elapsed() > IDLE {
+                    closing = true;
+                    connection.graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Counts an open stream.
+struct OpenStream(Arc<AtomicUsize>);
+
+impl OpenStream {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A tunnel whose peer has proved its identity.
+struct PeerTunnel {
+    plane: Arc<Dataplane>,
+    pod: Arc<LocalPod>,
+    peer: SpiffeId,
+    client: SocketAddr,
+    local: SocketAddr,
+}
+
+impl PeerTunnel {
+    async fn serve(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let status = match self.open(&request).await {
+            Ok((permit, application)) => {
+                let Ok(send) = respond.send_response(Response::new(()), false) else { return };
+                let end = TunnelEnd::new(send, request.into_body());
+                return carry(end, application, &permit).await;
+            }
+            Err(status) => status,
+        };
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        if let Err(error) = respond.send_response(response, true) {
+            tracing::debug!(%error, "tunnel failed before the answer");
+        }
+    }
+
+    /// Decides on a CONNECT, and dials the application.
+    async fn open(&self, request: &Request<RecvStream>) -> Result<(Permit, Socket), StatusCode> {
+        if request.method() != Method::CONNECT {
+            tracing::info!(src.addr = %self.client, src.id = %self.peer, method = %request.method(), "tunnel refused: only CONNECT is served");
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        let pod = self.local.ip();
+        let asked = application_port(request.uri().authority(), pod, &self.plane.state.load());
+        let port = asked.map_err(|error| {
+            tracing::info!(src.addr = %self.client, src.id = %self.peer, pod = %self.pod.key, reason = %error, "tunnel refused");
+            StatusCode::BAD_REQUEST
+        })?;
+        let client = forwarded_client(request.headers(), self.client.ip()).unwrap_or(self.client);
+        let server = SocketAddr::new(pod, port);
+        let facts = facts(&self.pod, Caller::Identity(self.peer.clone()), client, server, true);
+        let permit = admit(&self.plane, facts).ok_or(StatusCode::UNAUTHORIZED)?;
+        let application =
+            dial(&self.plane.kernel, &self.pod.netns, server, Some(client)).await.and_then(Socket::new);
+        let application = application.map_err(|error| {
+            tracing::info!(pod = %self.pod.key, dst.addr = %server, src.id = %self.peer, %error, "application not reached");
+            StatusCode::SERVICE_UNAVAILABLE
+        })?;
+        Ok((permit, application))
+    }
+}

@@ -1,0 +1,221 @@
+//! The connections that the agent carries now: listed, counted, and closed when they are no longer allowed.
+
+use super::counters::Counters;
+use ambit_core::{
+    identity::SpiffeId,
+    model::WorkloadKey,
+    policy::{Connection, Source, Verdict},
+    state::Snapshot,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+use tokio::sync::Notify;
+
+/// Who opens a connection, as `core::policy::Source` but owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A verified identity.
+    Identity(SpiffeId),
+    /// A process of this node.
+    Host,
+    /// Anybody else.
+    Unverified,
+}
+
+impl Caller {
+    /// Returns the source that a policy is asked about.
+    pub fn source(&self, address: IpAddr) -> Source<'_> {
+        match self {
+            Self::Identity(id) => Source::Identity { id, address },
+            Self::Host => Source::Host { address },
+            Self::Unverified => Source::Unverified { address },
+        }
+    }
+
+    /// Returns the identity as text: `host`, `unverified`, or the SPIFFE ID.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Identity(id) => id.to_string(),
+            Self::Host => "host".to_owned(),
+            Self::Unverified => "unverified".to_owned(),
+        }
+    }
+}
+
+/// What is known of a connection when it begins.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// `inbound` or `outbound`, seen from the pod of this node.
+    pub direction: Direction,
+    /// Who opens it.
+    pub caller: Caller,
+    /// The client's address.
+    pub client: SocketAddr,
+    /// The application's address.
+    pub server: SocketAddr,
+    /// The pod that it goes to, if it is in the mesh.
+    pub destination: Option<WorkloadKey>,
+    /// The service that was dialled, as namespace/name.
+    pub service: Option<String>,
+    /// Whether it crosses the network inside mutual TLS.
+    pub encrypted: bool,
+}
+
+/// The side of a connection that a pod of this node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// The pod is called.
+    Inbound,
+    /// The pod calls.
+    Outbound,
+}
+
+impl std::fmt::Display for Direction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        })
+    }
+}
+
+/// A row of `ambit connections`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConnectionRow {
+    /// Number of the connection, unique in the agent's life.
+    pub id: u64,
+    /// `inbound` or `outbound`.
+    pub direction: Direction,
+    /// Identity of the caller: a SPIFFE ID, `host` or `unverified`.
+    pub source: String,
+    /// The client's address.
+    pub client: SocketAddr,
+    /// The pod that is called, as namespace/name.
+    pub destination: Option<String>,
+    /// The application's address.
+    pub server: SocketAddr,
+    /// The service that was dialled, as namespace/name.
+    pub service: Option<String>,
+    /// Whether it crosses the network inside mutual TLS.
+    pub encrypted: bool,
+    /// Bytes from the client to the server.
+    pub sent_bytes: u64,
+    /// Bytes from the server to the client.
+    pub received_bytes: u64,
+    /// Since when, in seconds of Unix time.
+    pub opened_at: u64,
+}
+
+struct Entry {
+    facts: Facts,
+    counters: Arc<Counters>,
+    close: Arc<Notify>,
+    opened: SystemTime,
+}
+
+/// All live connections of the agent.
+#[derive(Default)]
+pub struct Live {
+    entries: Mutex<BTreeMap<u64, Entry>>,
+    next: AtomicU64,
+}
+
+/// A connection's place in the list, given up when dropped.
+pub struct Permit {
+    live: Arc<Live>,
+    id: u64,
+    /// Bytes of the connection.
+    pub counters: Arc<Counters>,
+    close: Arc<Notify>,
+}
+
+impl Permit {
+    /// Waits until the connection is no longer allowed.
+    pub async fn revoked(&self) {
+        self.close.notified().await;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.live.entries().remove(&self.id);
+    }
+}
+
+impl Live {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
+        // Entries are inserted and removed whole: a panic elsewhere leaves the list usable.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lists a connection. It must be listed before it is decided upon, so that no change slips in between.
+    pub fn enter(self: &Arc<Self>, facts: Facts) -> Permit {
+        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let (counters, close) = (Arc::new(Counters::default()), Arc::new(Notify::new()));
+        let entry = Entry {
+            facts,
+            counters: Arc::clone(&counters),
+            close: Arc::clone(&close),
+            opened: SystemTime::now(),
+        };
+        self.entries().insert(id, entry);
+        Permit { live: Arc::clone(self), id, counters, close }
+    }
+
+    /// Decides anew on every inbound connection, and closes those that are no longer allowed. Returns them.
+    pub fn reevaluate(&self, snapshot: &Snapshot) -> Vec<(Facts, Option<Verdict>)> {
+        let mut closed = Vec::new();
+        for entry in self.entries().values() {
+            let facts = &entry.facts;
+            let (Direction::Inbound, Some(key)) = (facts.direction, &facts.destination) else { continue };
+            let destination = snapshot
+                .workload_named(&key.namespace, &key.name)
+                .filter(|destination| destination.addresses.contains(&facts.server.ip()));
+            let verdict = destination.map(|destination| {
+                snapshot.evaluate(&Connection {
+                    source: facts.caller.source(facts.client.ip()),
+                    destination,
+                    port: facts.server.port(),
+                })
+            });
+            // A pod that is gone, or is another one under the same name, has no connections.
+            if verdict.as_ref().is_none_or(|verdict| !verdict.allowed) {
+                entry.close.notify_one();
+                closed.push((facts.clone(), verdict));
+            }
+        }
+        closed
+    }
+
+    /// Returns how many connections there are.
+    pub fn count(&self) -> usize {
+        self.entries().len()
+    }
+
+    /// Returns every connection, oldest first.
+    pub fn rows(&self) -> Vec<ConnectionRow> {
+        let row = |(id, entry): (&u64, &Entry)| ConnectionRow {
+            id: *id,
+            direction: entry.facts.direction,
+            source: entry.facts.caller.text(),
+            client: entry.facts.client,
+            destination: entry.facts.destination.as_ref().map(ToString::to_string),
+            server: entry.facts.server,
+            service: entry.facts.service.clone(),
+            encrypted: entry.facts.encrypted,
+            sent_bytes: entry.counters.sent(),
+            received_bytes: entry.counters.received(),
+            opened_at: entry.opened.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        };
+        self.entries().iter().map(row).collect()
+    }
+}

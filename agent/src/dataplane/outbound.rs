@@ -1,0 +1,197 @@
+//! What a pod's processes connect to: found again, routed, and carried to the destination's agent.
+
+use super::{
+    Dataplane, LocalPod,
+    authority::client_headers,
+    canonical, dial,
+    live::{Caller, Direction, Facts},
+    pool::PoolKey,
+    relay::{Socket, TunnelEnd, relay},
+    tunnel::{Lease, Tunnel, TunnelError},
+};
+use crate::identity::tls;
+use ambit_abi::{TUNNEL_PORT, flow_kind};
+use ambit_core::{
+    model::{Service, Workload},
+    route::{Route, route},
+};
+use http::uri::Authority;
+use std::{
+    hash::{BuildHasher, RandomState},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::net::TcpStream;
+
+/// How long a connection waits for a destination's agent that does not answer, as while it restarts, and for the
+/// snapshot that says that the destination has moved.
+const GRACE: Duration = Duration::from_secs(3);
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+const RETRY_LAST: Duration = Duration::from_millis(250);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves one connection that was redirected to the agent. Dropped or failed, it ends in a reset.
+pub(crate) async fn serve(plane: Arc<Dataplane>, pod: Arc<LocalPod>, stream: TcpStream, client: SocketAddr) {
+    let Ok(local) = stream.local_addr().map(canonical) else { return };
+    let Ok(socket) = Socket::new(stream) else { return };
+    let dialled = match plane.kernel.flow(client, local) {
+        Ok(Some(flow)) if flow.kind == flow_kind::REDIRECTED && flow.netns_cookie == pod.netns.cookie() => {
+            ambit_bpf::from_abi(flow.peer)
+        }
+        Ok(_) => {
+            tracing::warn!(pod = %pod.key, src.addr = %client, "connection to the agent's listener that nobody announced");
+            return;
+        }
+        Err(error) => {
+            tracing::error!(%error, "cannot read a connection's destination from the kernel");
+            return;
+        }
+    };
+    if let Err(error) = plane.kernel.forget_flow(client, local) {
+        tracing::warn!(%error, "cannot forget a flow in the kernel");
+    }
+    let attempt = Attempt { plane: &plane, pod: &pod, client, dialled };
+    if let Err(error) = attempt.carry(socket).await {
+        tracing::info!(
+            pod = %pod.key, src.addr = %client, dst.addr = %dialled, reason = %crate::observe::chain(&error),
+            "connection failed"
+        );
+    }
+}
+
+/// Why a connection of a pod did not come about.
+#[derive(Debug, thiserror::Error)]
+enum OutboundError {
+    #[error("no way to the destination: {0}")]
+    NoRoute(ambit_core::route::RouteRefusal),
+    #[error("connect to the destination")]
+    Direct(#[source] io::Error),
+    #[error("reach the destination through the mesh")]
+    Tunnel(#[source] TunnelError),
+}
+
+/// One connection on its way to where it was dialled.
+struct Attempt<'a> {
+    plane: &'a Arc<Dataplane>,
+    pod: &'a LocalPod,
+    client: SocketAddr,
+    dialled: SocketAddr,
+}
+
+impl Attempt<'_> {
+    async fn carry(&self, socket: Socket) -> Result<(), OutboundError> {
+        let deadline = Instant::now() + GRACE;
+        let mut pause = RETRY_FIRST;
+        loop {
+            let snapshot = self.plane.state.load_full();
+            let random = RandomState::new().hash_one(self.client);
+            let error = match route(&snapshot, self.dialled, random) {
+                Route::Refuse { reason } => return Err(OutboundError::NoRoute(reason)),
+                Route::Direct { address, service } => {
+                    return self.direct(socket, address, service.as_deref()).await;
+                }
+                Route::Tunnel { address, destination, service } => {
+                    match self.tunnel(address, &destination, service.as_deref()).await {
+                        Ok((lease, end)) => {
+                            self.relay(socket, lease, end, address, &destination, service.as_deref()).await;
+                            return Ok(());
+                        }
+                        Err(error) => error,
+                    }
+                }
+            };
+            if !error.may_pass() || Instant::now() + pause > deadline {
+                return Err(OutboundError::Tunnel(error));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_LAST);
+        }
+    }
+
+    fn facts(&self, server: SocketAddr, destination: Option<&Workload>, service: Option<&Service>) -> Facts {
+        Facts {
+            direction: Direction::Outbound,
+            caller: Caller::Identity(self.pod.identity.clone()),
+            client: self.client,
+            server,
+            destination: destination.map(Workload::key),
+            service: service.map(|service| format!("{}/{}", service.namespace, service.name)),
+            encrypted: destination.is_some(),
+        }
+    }
+
+    /// Connects to something outside the mesh: an endpoint of a service that has others inside.
+    async fn direct(
+        &self,
+        socket: Socket,
+        address: SocketAddr,
+        service: Option<&Service>,
+    ) -> Result<(), OutboundError> {
+        let stream =
+            dial(&self.plane.kernel, &self.pod.netns, address, None).await.map_err(OutboundError::Direct)?;
+        let server = Socket::new(stream).map_err(OutboundError::Direct)?;
+        let permit = self.plane.live.enter(self.facts(address, None, service));
+        if let Err(broken) = relay(socket, server, &permit.counters).await {
+            tracing::debug!(reason = %crate::observe::chain(&broken), "connection broke");
+        }
+        Ok(())
+    }
+
+    async fn relay(
+        &self,
+        socket: Socket,
+        lease: Lease,
+        end: TunnelEnd,
+        address: SocketAddr,
+        destination: &Workload,
+        service: Option<&Service>,
+    ) {
+        let permit = self.plane.live.enter(self.facts(address, Some(destination), service));
+        if let Err(broken) = relay(socket, end, &permit.counters).await {
+            tracing::debug!(reason = %crate::observe::chain(&broken), "connection broke");
+        }
+        drop(lease);
+    }
+
+    /// Opens a stream to `address`, in a tunnel that stands or in a new one.
+    async fn tunnel(
+        &self,
+        address: SocketAddr,
+        destination: &Workload,
+        service: Option<&Service>,
+    ) -> Result<(Lease, TunnelEnd), TunnelError> {
+        let identity = self.plane.identities.get(&self.pod.identity).ok_or(TunnelError::NoIdentity)?;
+        let key = PoolKey {
+            slot: self.pod.slot,
+            caller: self.pod.identity.clone(),
+            address: address.ip(),
+            destination: destination.identity.clone(),
+        };
+        let open = || async {
+            let agent = SocketAddr::new(address.ip(), TUNNEL_PORT);
+            let stream =
+                dial(&self.plane.kernel, &self.pod.netns, agent, None).await.map_err(TunnelError::Dial)?;
+            let config = identity.client_config(&destination.identity);
+            let handshake = async {
+                let (stream, _peer) = tls::connect(stream, config).await.map_err(TunnelError::Tls)?;
+                Tunnel::open(stream, identity.serial.clone()).await.map_err(TunnelError::Http)
+            };
+            tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
+                .await
+                .map_err(|_| TunnelError::Timeout(HANDSHAKE_TIMEOUT))?
+        };
+        let lease = self.plane.pool.lease(&key, &identity.serial, open).await?;
+        let authority: Authority = address.to_string().parse().map_err(|_| TunnelError::NoIdentity)?;
+        let host =
+            service.map_or_else(|| self.dialled.to_string(), |service| service.hostname("cluster.local"));
+        let source = self.plane.state.load();
+        let source = source.workload_named(&self.pod.key.namespace, &self.pod.key.name).cloned();
+        let headers = source
+            .map(|source| client_headers(&source, self.client, &host, &self.plane.cluster))
+            .unwrap_or_default();
+        let end = lease.connect(authority, headers).await?;
+        Ok((lease, end))
+    }
+}

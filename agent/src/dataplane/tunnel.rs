@@ -1,0 +1,194 @@
+//! HTTP/2 connections between agents: their settings, and that they notice when the far side is gone.
+//!
+//! Knows no identities: whoever opens or accepts a tunnel has verified its peer already.
+
+use super::relay::TunnelEnd;
+use bytes::Bytes;
+use h2::{Ping, PingPong, client::SendRequest};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, uri::Authority};
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Streams of one tunnel at a time; more connections open another tunnel.
+pub(crate) const MAX_STREAMS: u32 = 100;
+/// Bytes that a stream may have on its way: what a stalled reader can make the agent hold.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// Bytes that a tunnel may have on its way: room for every stream, so that stalled ones never stop the others.
+const TUNNEL_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
+/// The largest frame that a peer may send, in bytes.
+const MAX_FRAME: u32 = 256 * 1024;
+/// The largest set of headers that a peer may send, in bytes.
+const MAX_HEADERS: u32 = 16 * 1024;
+/// Bytes of one stream that wait for the network.
+const SEND_BUFFER: usize = 256 * 1024;
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the far side may take to connect to its application, above what it allows itself.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why a stream could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TunnelError {
+    /// The agent of the destination is not reached.
+    #[error("connect to the destination's agent")]
+    Dial(#[source] io::Error),
+    /// The handshake failed.
+    #[error("authenticate the destination")]
+    Tls(#[source] crate::identity::tls::TlsError),
+    /// HTTP/2 failed.
+    #[error("open a stream to the destination")]
+    Http(#[source] h2::Error),
+    /// The calling pod has no valid certificate.
+    #[error("the calling pod has no valid certificate")]
+    NoIdentity,
+    /// Another connection to the same destination has just failed.
+    #[error("connect to the destination's agent, as another connection just found: {0}")]
+    Shared(String),
+    /// The far side took too long.
+    #[error("the destination's agent did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// The far side answered, and not with 200.
+    #[error("the destination's agent answered {0}")]
+    Refused(StatusCode),
+}
+
+impl TunnelError {
+    /// Tells whether another attempt may end otherwise, as after a restart of the far side.
+    pub(crate) fn may_pass(&self) -> bool {
+        !matches!(self, Self::Refused(_) | Self::Timeout(_))
+    }
+}
+
+/// The client's side of a tunnel.
+pub(crate) struct Tunnel {
+    send: SendRequest<Bytes>,
+    streams: AtomicUsize,
+    gone: Arc<AtomicBool>,
+    /// Serial of the certificate with which it was opened.
+    pub(crate) serial: String,
+    idle_since: Mutex<Instant>,
+}
+
+impl Tunnel {
+    /// Performs the HTTP/2 handshake on `io`, and keeps the connection going until it fails or nobody uses it.
+    pub(crate) async fn open(
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        serial: String,
+    ) -> Result<Self, h2::Error> {
+        let (send, mut connection) = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(TUNNEL_WINDOW)
+            .max_frame_size(MAX_FRAME)
+            .max_header_list_size(MAX_HEADERS)
+            .max_send_buffer_size(SEND_BUFFER)
+            .enable_push(false)
+            .handshake(io)
+            .await?;
+        let gone = Arc::new(AtomicBool::new(false));
+        let ping = connection.ping_pong();
+        let ended = Arc::clone(&gone);
+        tokio::spawn(async move {
+            tokio::select! {
+                outcome = connection => if let Err(error) = outcome {
+                    tracing::debug!(%error, "tunnel failed");
+                },
+                () = dead(ping) => tracing::warn!("tunnel's far side does not answer any more"),
+            }
+            ended.store(true, Ordering::Release);
+        });
+        let idle_since = Mutex::new(Instant::now());
+        Ok(Self { send, streams: AtomicUsize::new(0), gone, serial, idle_since })
+    }
+
+    /// Tells whether another stream may be opened.
+    pub(crate) fn has_room(&self) -> bool {
+        let limit = self.send.current_max_send_streams().min(MAX_STREAMS as usize);
+        !self.is_gone() && self.streams.load(Ordering::Acquire) < limit
+    }
+
+    /// Tells whether the connection has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Returns for how long no stream was open.
+    pub(crate) fn idle(&self) -> Duration {
+        if self.streams.load(Ordering::Acquire) > 0 {
+            return Duration::ZERO;
+        }
+        self.idle_since.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
+/// A stream's place in a tunnel.
+pub(crate) struct Lease(Arc<Tunnel>);
+
+impl Lease {
+    pub(crate) fn new(tunnel: Arc<Tunnel>) -> Self {
+        tunnel.streams.fetch_add(1, Ordering::AcqRel);
+        Self(tunnel)
+    }
+
+    /// Opens a stream to `authority`.
+    pub(crate) async fn connect(
+        &self,
+        authority: Authority,
+        headers: HeaderMap,
+    ) -> Result<TunnelEnd, TunnelError> {
+        let mut request = Request::new(());
+        *request.method_mut() = Method::CONNECT;
+        *request.uri_mut() = Uri::from(authority);
+        *request.headers_mut() = headers;
+        let mut send = self.0.send.clone().ready().await.map_err(TunnelError::Http)?;
+        let (response, stream) = send.send_request(request, false).map_err(TunnelError::Http)?;
+        let response = tokio::time::timeout(ANSWER_TIMEOUT, response)
+            .await
+            .map_err(|_| TunnelError::Timeout(ANSWER_TIMEOUT))?
+            .map_err(TunnelError::Http)?;
+        if response.status() != StatusCode::OK {
+            return Err(TunnelError::Refused(response.status()));
+        }
+        Ok(TunnelEnd::new(stream, response.into_body()))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.streams.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Returns the settings of the accepting side.
+pub(crate) fn server() -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(TUNNEL_WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .max_header_list_size(MAX_HEADERS)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_streams(MAX_STREAMS);
+    builder
+}
+
+/// Waits until the far side no longer answers.
+pub(crate) async fn dead(ping: Option<PingPong>) {
+    let Some(mut ping) = ping else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(PING_EVERY).await;
+        match tokio::time::timeout(PING_TIMEOUT, ping.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            // The connection itself says how it ended.
+            Ok(Err(_)) => return std::future::pending().await,
+            Err(_) => return,
+        }
+    }
+}

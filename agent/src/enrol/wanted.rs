@@ -1,0 +1,63 @@
+//! Which pods of a snapshot this node has to enrol, and how: a pure function.
+
+use ambit_abi::endpoint_flag;
+use ambit_core::{
+    identity::SpiffeId,
+    model::{Mode, Workload, WorkloadKey},
+    policy::may_refuse_host,
+    state::Snapshot,
+};
+use std::net::IpAddr;
+
+/// A pod that is to be enrolled on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedPod {
+    /// Its name.
+    pub key: WorkloadKey,
+    /// Its instance.
+    pub uid: String,
+    /// Who it is.
+    pub identity: SpiffeId,
+    /// Its mode.
+    pub mode: Mode,
+    /// Why the mode is not what its label says.
+    pub mode_problem: Option<String>,
+    /// Path of its network namespace.
+    pub netns: Option<String>,
+    /// At most one address of each family.
+    pub addresses: Vec<IpAddr>,
+    /// `ambit_abi::endpoint_flag` bits.
+    pub flags: u32,
+    /// How many policies select it.
+    pub policies: usize,
+}
+
+/// Returns the pods that `node` has to enrol.
+pub fn wanted_pods(snapshot: &Snapshot, node: &str) -> Vec<WantedPod> {
+    let here =
+        |pod: &&std::sync::Arc<Workload>| pod.node == node && pod.mode.is_enrolled() && !pod.host_network;
+    snapshot.workloads().filter(here).map(|pod| wanted(snapshot, pod)).collect()
+}
+
+fn wanted(snapshot: &Snapshot, pod: &Workload) -> WantedPod {
+    let policies = snapshot.policies_of(pod);
+    let mut flags = 0;
+    if pod.mode == Mode::Strict {
+        flags |= endpoint_flag::REFUSE_UNVERIFIED;
+    }
+    if !may_refuse_host(policies) {
+        flags |= endpoint_flag::HOST_PASSES;
+    }
+    let first = |v4: bool| pod.addresses.iter().copied().find(|ip| ip.is_ipv4() == v4);
+    WantedPod {
+        key: pod.key(),
+        uid: pod.uid.clone(),
+        identity: pod.identity.clone(),
+        mode: pod.mode,
+        mode_problem: pod.mode_problem.clone(),
+        netns: pod.netns.clone(),
+        addresses: [first(true), first(false)].into_iter().flatten().collect(),
+        flags,
+        policies: policies.len(),
+    }
+}

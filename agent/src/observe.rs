@@ -1,0 +1,25 @@
+//! What people see of a running agent: decisions in the log and as counts, and the answers of its unix socket.
+
+mod decisions;
+mod events;
+mod query;
+mod status;
+
+pub use decisions::{Decisions, Denial};
+pub use events::report_refusals;
+pub use query::{Query, ask, serve};
+pub use status::{ConnectionCounts, PodStatus, Status};
+
+use std::error::Error;
+
+/// Returns an error and all its causes as one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
+}

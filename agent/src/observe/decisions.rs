@@ -1,0 +1,215 @@
+//! Decisions on connections: one log line each denial, counts for all, and the latest denials for whoever asks.
+
+use crate::dataplane::live::Facts;
+use ambit_core::{
+    model::WorkloadKey,
+    policy::{Reason, Verdict},
+    state::Snapshot,
+};
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+/// How many denials are kept for `ambit status`.
+const KEPT: usize = 100;
+/// How many denials are logged in a second; more are counted, and their number is logged.
+const LOGGED_PER_SECOND: u32 = 200;
+
+/// A denied connection, as `ambit status` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Denial {
+    /// When, as RFC 3339.
+    pub time: String,
+    /// Who: a SPIFFE ID, `host` or `unverified`.
+    pub source: String,
+    /// The client's address.
+    pub client: SocketAddr,
+    /// The pod that has the client's address, as namespace/name; for an unverified caller not a proof.
+    pub source_pod: Option<String>,
+    /// The pod that was called, as namespace/name.
+    pub destination: String,
+    /// The address that was called.
+    pub server: SocketAddr,
+    /// Stable code of the reason.
+    pub reason: String,
+    /// The decision as a sentence, with policy and rule.
+    pub summary: String,
+}
+
+#[derive(Default)]
+struct Inner {
+    allowed: BTreeMap<&'static str, u64>,
+    denied: BTreeMap<&'static str, u64>,
+    audited: BTreeMap<&'static str, u64>,
+    handshakes_refused: u64,
+    recent: VecDeque<Denial>,
+    second: Option<Instant>,
+    logged: u32,
+    suppressed: u64,
+}
+
+/// Counts of decisions by the code of their reason.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Connections that were allowed.
+    pub allowed: BTreeMap<String, u64>,
+    /// Connections that were refused.
+    pub denied: BTreeMap<String, u64>,
+    /// Connections that were allowed in audit mode, and that strict would refuse.
+    pub would_deny: BTreeMap<String, u64>,
+    /// Tunnels whose peer did not prove an identity.
+    pub handshakes_refused: u64,
+}
+
+/// Where all decisions of a node are reported.
+pub struct Decisions {
+    state: Arc<ArcSwap<Snapshot>>,
+    inner: Mutex<Inner>,
+}
+
+impl Decisions {
+    /// Returns an empty record; `state` names the pods behind addresses.
+    pub fn new(state: Arc<ArcSwap<Snapshot>>) -> Self {
+        Self { state, inner: Mutex::default() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Counts are never half-updated.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reports the decision on a new connection.
+    pub fn record(&self, facts: &Facts, verdict: &Verdict) {
+        for other in &verdict.dry_run {
+            let would = if other.allowed { "allow" } else { "deny" };
+            tracing::info!(
+                src.id = %facts.caller.text(), src.addr = %facts.client, dst.addr = %facts.server,
+                dst.pod = %pod_text(facts), policy = %other.policy, rule = other.rule, reason = other.reason.code(),
+                verdict = would, "policy under dryRun would decide otherwise"
+            );
+        }
+        if !verdict.allowed {
+            return self.deny(facts, verdict.reason.code(), &verdict.summary(), "connection denied");
+        }
+        *self.inner().allowed.entry(verdict.reason.code()).or_default() += 1;
+        if let Some(refusal) = &verdict.would_refuse {
+            *self.inner().audited.entry(refusal.reason.code()).or_default() += 1;
+            if self.may_log() {
+                tracing::info!(
+                    src.id = %facts.caller.text(), src.addr = %facts.client, dst.addr = %facts.server,
+                    dst.pod = %pod_text(facts), reason = refusal.reason.code(), why = %refusal.summary(),
+                    verdict = "audit", "connection would be denied"
+                );
+            }
+        }
+    }
+
+    /// Reports a live connection that a change closes.
+    pub fn revoked(&self, facts: &Facts, verdict: Option<&Verdict>) {
+        match verdict {
+            Some(verdict) => {
+                self.deny(facts, verdict.reason.code(), &verdict.summary(), "live connection closed")
+            }
+            None => self.deny(facts, "destination-gone", "the pod is gone", "live connection closed"),
+        }
+    }
+
+    /// Reports a connection to a pod that the snapshot no longer has.
+    pub fn unknown_destination(&self, facts: &Facts) {
+        self.deny(facts, "unknown-destination", "no pod with this address is known", "connection denied");
+    }
+
+    /// Reports a connection that the kernel refused because the caller has no identity and the pod is strict.
+    pub fn refused_by_kernel(&self, facts: &Facts) {
+        let reason = Reason::PlaintextInStrict;
+        self.deny(facts, reason.code(), &format!("refused: {reason}"), "connection denied");
+    }
+
+    /// Reports a tunnel whose peer did not prove an identity.
+    pub fn refused_handshake(&self, pod: &WorkloadKey, client: SocketAddr, why: &str) {
+        self.inner().handshakes_refused += 1;
+        if self.may_log() {
+            tracing::info!(src.addr = %client, dst.pod = %pod, reason = why, verdict = "deny", "tunnel refused");
+        }
+    }
+
+    fn deny(&self, facts: &Facts, reason: &'static str, summary: &str, message: &str) {
+        let source_pod = self.state.load().workload(facts.client.ip()).map(|pod| pod.key().to_string());
+        let denial = Denial {
+            time: rfc3339(SystemTime::now()),
+            source: facts.caller.text(),
+            client: facts.client,
+            source_pod,
+            destination: pod_text(facts),
+            server: facts.server,
+            reason: reason.to_owned(),
+            summary: summary.to_owned(),
+        };
+        if self.may_log() {
+            tracing::info!(
+                src.id = %denial.source, src.addr = %denial.client, src.pod = denial.source_pod.as_deref(),
+                dst.addr = %denial.server, dst.pod = %denial.destination, reason, why = summary,
+                verdict = "deny", "{message}"
+            );
+        }
+        let mut inner = self.inner();
+        *inner.denied.entry(reason).or_default() += 1;
+        if inner.recent.len() == KEPT {
+            inner.recent.pop_front();
+        }
+        inner.recent.push_back(denial);
+    }
+
+    /// Tells whether another line may be logged in this second, and logs how many were not in the last one.
+    fn may_log(&self) -> bool {
+        let mut inner = self.inner();
+        let now = Instant::now();
+        if inner.second.is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1)) {
+            let suppressed = std::mem::take(&mut inner.suppressed);
+            inner.second = Some(now);
+            inner.logged = 0;
+            if suppressed > 0 {
+                tracing::warn!(suppressed, "decisions were not logged one by one: too many in a second");
+            }
+        }
+        if inner.logged == LOGGED_PER_SECOND {
+            inner.suppressed += 1;
+            return false;
+        }
+        inner.logged += 1;
+        true
+    }
+
+    /// Returns the counts so far.
+    pub fn counts(&self) -> Counts {
+        let inner = self.inner();
+        let owned = |counts: &BTreeMap<&'static str, u64>| {
+            counts.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect()
+        };
+        Counts {
+            allowed: owned(&inner.allowed),
+            denied: owned(&inner.denied),
+            would_deny: owned(&inner.audited),
+            handshakes_refused: inner.handshakes_refused,
+        }
+    }
+
+    /// Returns the latest denials, oldest first.
+    pub fn recent(&self) -> Vec<Denial> {
+        self.inner().recent.iter().cloned().collect()
+    }
+}
+
+fn pod_text(facts: &Facts) -> String {
+    facts.destination.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string)
+}
+
+/// Returns `time` as RFC 3339, in UTC.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}

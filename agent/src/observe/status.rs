@@ -1,0 +1,62 @@
+//! The answers of a running agent, as JSON has them.
+
+use super::{Denial, decisions::Counts};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Answer to `ambit status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The node's name.
+    pub node: String,
+    /// Version of the agent.
+    pub version: String,
+    /// Whether a snapshot has been applied and the hooks are attached.
+    pub ready: bool,
+    /// Number of the snapshot that is in force.
+    pub snapshot: u64,
+    /// Where the objects come from, and what is wrong with them.
+    pub source: Value,
+    /// The enrolled pods of this node.
+    pub pods: Vec<PodStatus>,
+    /// The certificates that the agent holds.
+    pub identities: Value,
+    /// Connections now, and decisions so far.
+    pub connections: ConnectionCounts,
+    /// The latest denials, oldest first.
+    pub recent_denials: Vec<Denial>,
+}
+
+/// An enrolled pod of the node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PodStatus {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// Its mode, from the label.
+    pub mode: String,
+    /// Its SPIFFE ID.
+    pub identity: String,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// How many policies select it.
+    pub policies: usize,
+    /// Whether every hook that takes its connections is attached.
+    pub captured: bool,
+    /// What is wrong with it, and what to do.
+    pub problem: Option<String>,
+}
+
+/// Connections of the node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConnectionCounts {
+    /// Carried now.
+    pub open: usize,
+    /// Tunnels to other pods.
+    pub tunnels: usize,
+    /// Decisions since the agent started.
+    pub decisions: Counts,
+    /// Refusals by the kernel that found the agent's buffer full, and are missing in the counts.
+    pub unreported: u64,
+}

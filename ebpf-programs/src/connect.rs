@@ -1,0 +1,176 @@
+//! `connect()`: remembers where an application wants to go, and rewrites the destination when the agent takes it.
+
+use crate::maps::{
+    AGENT_SOCKETS, DESTINATIONS, ENDPOINTS, HOST_CGROUPS, PODS, config, socket_state, socket_state_or_new,
+};
+use ambit_abi::{
+    Address, CONFIG_HOST_RESTRICTED, Destination, Pod, SocketAddress, SocketState, redirect_port, socket_role,
+};
+use aya_ebpf::{
+    bindings::{bpf_sock, bpf_sock_addr},
+    helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_netns_cookie, bpf_get_socket_cookie},
+    programs::SockAddrContext,
+};
+use core::ptr::{read_volatile, write_volatile};
+
+const SOCK_STREAM: u32 = 1;
+/// How deep a cgroup may lie below the root and still be looked for in HOST_CGROUPS.
+const CGROUP_DEPTH: i32 = 12;
+
+const ALLOW: i32 = 1;
+/// The application's `connect()` fails with EPERM.
+const REFUSE: i32 = 0;
+
+enum Decision {
+    Untouched,
+    Refuse,
+    /// Rewrite to this address.
+    Redirect(SocketAddress),
+}
+
+#[inline(always)]
+pub fn connect4(context: &SockAddrContext) -> i32 {
+    let address = context.sock_addr;
+    // SAFETY: the context is valid for the whole run; the fields are plain integers.
+    let (ip, port) = unsafe { (read_volatile(&raw const (*address).user_ip4), read_port(address)) };
+    match decide(address, SocketAddress { ip: Address::from_v4_be(ip), port, _pad: 0 }) {
+        Decision::Untouched => ALLOW,
+        Decision::Refuse => REFUSE,
+        Decision::Redirect(to) => {
+            // SAFETY: both fields are writable for this attach type.
+            unsafe {
+                write_volatile(&raw mut (*address).user_ip4, to.ip.words_be[3]);
+                write_volatile(&raw mut (*address).user_port, u32::from(to.port.to_be()));
+            }
+            ALLOW
+        }
+    }
+}
+
+#[inline(always)]
+pub fn connect6(context: &SockAddrContext) -> i32 {
+    let address = context.sock_addr;
+    // SAFETY: the context is valid for the whole run; the fields are plain integers.
+    let (words_be, port) = unsafe {
+        let ip = &raw const (*address).user_ip6;
+        (
+            [
+                read_volatile(&raw const (*ip)[0]),
+                read_volatile(&raw const (*ip)[1]),
+                read_volatile(&raw const (*ip)[2]),
+                read_volatile(&raw const (*ip)[3]),
+            ],
+            read_port(address),
+        )
+    };
+    match decide(address, SocketAddress { ip: Address { words_be }, port, _pad: 0 }) {
+        Decision::Untouched => ALLOW,
+        Decision::Refuse => REFUSE,
+        Decision::Redirect(to) => {
+            // SAFETY: all the fields are writable for this attach type.
+            unsafe {
+                let ip = &raw mut (*address).user_ip6;
+                write_volatile(&raw mut (*ip)[0], to.ip.words_be[0]);
+                write_volatile(&raw mut (*ip)[1], to.ip.words_be[1]);
+                write_volatile(&raw mut (*ip)[2], to.ip.words_be[2]);
+                write_volatile(&raw mut (*ip)[3], to.ip.words_be[3]);
+                write_volatile(&raw mut (*address).user_port, u32::from(to.port.to_be()));
+            }
+            ALLOW
+        }
+    }
+}
+
+/// Reads the destination port, which stands in network order in the lower half of a word.
+#[inline(always)]
+unsafe fn read_port(address: *mut bpf_sock_addr) -> u16 {
+    u16::from_be(read_volatile(&raw const (*address).user_port) as u16)
+}
+
+#[inline(always)]
+fn decide(address: *mut bpf_sock_addr, destination: SocketAddress) -> Decision {
+    // SAFETY: the context is valid for the whole run.
+    let (kind, socket, netns) =
+        unsafe { ((*address).type_, (*address).__bindgen_anon_1.sk, bpf_get_netns_cookie(address.cast())) };
+    if kind != SOCK_STREAM {
+        return Decision::Untouched;
+    }
+    // SAFETY: PODS is never written by a program; a value that the agent replaces is read whole or not at all.
+    let Some(pod) = (unsafe { PODS.get(netns) }) else {
+        mark_host(socket, netns, &destination);
+        return Decision::Untouched;
+    };
+    // SAFETY: the context is valid for the whole run.
+    let cookie = unsafe { bpf_get_socket_cookie(address.cast()) };
+    if AGENT_SOCKETS.get_ptr(cookie).is_some() || destination.ip.is_loopback() {
+        return Decision::Untouched;
+    }
+    if destination.ip.same(&pod.ipv4) || destination.ip.same(&pod.ipv6) || !through_agent(&destination) {
+        forget(socket);
+        return Decision::Untouched;
+    }
+    redirect(socket, pod, destination)
+}
+
+#[inline(always)]
+fn through_agent(destination: &SocketAddress) -> bool {
+    let mut key = Destination { ip: destination.ip, port: 0, _pad: 0 };
+    if DESTINATIONS.get_ptr(key).is_some() {
+        return true;
+    }
+    key.port = destination.port;
+    DESTINATIONS.get_ptr(key).is_some()
+}
+
+#[inline(always)]
+fn redirect(socket: *mut bpf_sock, pod: &Pod, destination: SocketAddress) -> Decision {
+    let own = if destination.ip.is_v4() { pod.ipv4 } else { pod.ipv6 };
+    // A pod without an address of this family has no way that the agent could take: never let it out unseen.
+    if own.is_unspecified() {
+        return Decision::Refuse;
+    }
+    let Some(state) = socket_state_or_new(socket) else { return Decision::Refuse };
+    *state = SocketState { peer: destination, role: socket_role::REDIRECTED };
+    Decision::Redirect(SocketAddress { ip: own, port: redirect_port(&destination), _pad: 0 })
+}
+
+/// A socket may be connected again after a failure, to somewhere else: what was remembered no longer holds.
+#[inline(always)]
+fn forget(socket: *mut bpf_sock) {
+    if let Some(state) = socket_state(socket) {
+        *state = SocketState::default();
+    }
+}
+
+/// Marks a socket of the node's own processes that goes to an enrolled pod of this node.
+#[inline(always)]
+fn mark_host(socket: *mut bpf_sock, netns: u64, destination: &SocketAddress) {
+    if ENDPOINTS.get_ptr(destination.ip).is_none() {
+        return;
+    }
+    let config = config();
+    if config.node_netns_cookie != netns {
+        return;
+    }
+    if config.flags & CONFIG_HOST_RESTRICTED != 0 && !in_host_cgroup() {
+        return;
+    }
+    if let Some(state) = socket_state_or_new(socket) {
+        *state = SocketState { peer: SocketAddress::default(), role: socket_role::HOST };
+    }
+}
+
+#[inline(always)]
+fn in_host_cgroup() -> bool {
+    for level in 0..CGROUP_DEPTH {
+        // SAFETY: the helper takes any level and answers 0 where there is none.
+        let id = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
+        if id == 0 {
+            return false;
+        }
+        if HOST_CGROUPS.get_ptr(id).is_some() {
+            return true;
+        }
+    }
+    false
+}

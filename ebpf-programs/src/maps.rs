@@ -1,0 +1,89 @@
+//! The maps, and the few accesses that the hooks share.
+
+use ambit_abi::{
+    Address, AgentSocket, Config, Destination, Endpoint, Event, Flow, FlowKey, ListenerKey, Pod, SocketState,
+};
+use aya_ebpf::{
+    bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
+    btf_maps::{Array, HashMap, LruHashMap, RingBuf, SkStorage, SockHash},
+    helpers::generated::bpf_sk_storage_get,
+    macros::btf_map,
+};
+use core::ptr::{addr_of, null_mut};
+
+/// What the agent tells every program.
+#[btf_map]
+pub static CONFIG: Array<Config, 1> = Array::new();
+/// Enrolled pods of this node by the cookie of their network namespace.
+#[btf_map]
+pub static PODS: HashMap<u64, Pod, 4096> = HashMap::new();
+/// Enrolled pods of this node by address.
+#[btf_map]
+pub static ENDPOINTS: HashMap<Address, Endpoint, 8192> = HashMap::new();
+/// What enrolled pods reach through the agent.
+#[btf_map]
+pub static DESTINATIONS: HashMap<Destination, u32, 262_144, { BPF_F_NO_PREALLOC }> = HashMap::new();
+/// Cgroups whose processes count as the node's own, when CONFIG_HOST_RESTRICTED.
+#[btf_map]
+pub static HOST_CGROUPS: HashMap<u64, u32, 64> = HashMap::new();
+/// Sockets that the agent is about to connect, by socket cookie.
+#[btf_map]
+pub static AGENT_SOCKETS: HashMap<u64, AgentSocket, 65_536, { BPF_F_NO_PREALLOC }> = HashMap::new();
+/// Announced connections.
+#[btf_map]
+pub static FLOWS: LruHashMap<FlowKey, Flow, 65_536> = LruHashMap::new();
+/// The agent's listeners inside the pods.
+#[btf_map]
+pub static LISTENERS: SockHash<ListenerKey, 32_768> = SockHash::new();
+/// Refusals, for the agent's log.
+#[btf_map]
+pub static EVENTS: RingBuf<Event, 262_144> = RingBuf::new();
+/// How many refusals found EVENTS full.
+#[btf_map]
+pub static EVENTS_LOST: Array<u64, 1> = Array::new();
+/// What is remembered per socket.
+#[btf_map]
+static SOCKETS: SkStorage<SocketState> = SkStorage::new();
+
+const BPF_F_NO_PREALLOC: usize = 1;
+
+/// Returns the state of `socket`, if it has one.
+#[inline(always)]
+pub fn socket_state<'a>(socket: *mut bpf_sock) -> Option<&'a mut SocketState> {
+    storage(socket, 0)
+}
+
+/// Returns the state of `socket`, making it where there is none; `None` only when the kernel has no memory.
+#[inline(always)]
+pub fn socket_state_or_new<'a>(socket: *mut bpf_sock) -> Option<&'a mut SocketState> {
+    storage(socket, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
+}
+
+#[inline(always)]
+fn storage<'a>(socket: *mut bpf_sock, flags: u64) -> Option<&'a mut SocketState> {
+    if socket.is_null() {
+        return None;
+    }
+    // SAFETY: the helper checks both pointers; the verifier proves that `socket` is a socket of the context.
+    let state =
+        unsafe { bpf_sk_storage_get(addr_of!(SOCKETS).cast_mut().cast(), socket.cast(), null_mut(), flags) };
+    // SAFETY: the storage is as large as the map's value type, and lives as long as the socket.
+    unsafe { state.cast::<SocketState>().as_mut() }
+}
+
+/// Returns a copy of the configuration.
+#[inline(always)]
+pub fn config() -> Config {
+    CONFIG.get(0).copied().unwrap_or_default()
+}
+
+/// Reports a refused connection; counts it where the buffer is full.
+#[inline(always)]
+pub fn report(event: Event) {
+    if EVENTS.output(event, 0).is_err()
+        && let Some(lost) = EVENTS_LOST.get_ptr_mut(0)
+    {
+        // SAFETY: the map's value is an aligned u64 that lives as long as the map; a lost count is harmless.
+        unsafe { *lost += 1 };
+    }
+}

@@ -1,0 +1,127 @@
+//! Runs the lints, the unit tests and the kernel tests, and adds up their results. A test that cannot run is a failure,
+//! never a pass.
+
+mod totals;
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, Write},
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    build, lint,
+    setup::{self, Need, Report},
+    workspace::{Profile, Workspace},
+};
+use totals::Totals;
+
+/// Which tests to run, and how.
+#[derive(clap::Args)]
+pub(crate) struct Request {
+    /// `unit`, or a theme of the kernel tests such as `dataplane`; everything if absent.
+    filter: Option<String>,
+    /// Only the tests whose name contains this.
+    name: Option<String>,
+    /// How many kernel tests run at once.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
+    threads: u8,
+    /// Leaves out the lints, which otherwise run before everything.
+    #[arg(long)]
+    no_lint: bool,
+}
+
+/// Sets up, builds, and runs what `request` names; the last line on standard output holds the totals.
+///
+/// # Errors
+/// When set-up or the build fails, a filter names nothing, or kernel tests are wanted without root.
+pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<ExitCode> {
+    let themes = themes(workspace)?;
+    let filter = request.filter.as_deref();
+    let wanted: Vec<&str> = match filter {
+        Some("unit") => Vec::new(),
+        Some(theme) if themes.iter().any(|known| known == theme) => vec![theme],
+        Some(other) => bail!("no tests are called {other}: there are unit, {}", themes.join(", ")),
+        None if themes.is_empty() => bail!("tests/tests holds no kernel tests"),
+        None => themes.iter().map(String::as_str).collect(),
+    };
+    if !wanted.is_empty() && !setup::is_root() {
+        bail!(
+            "the kernel tests make network namespaces and load BPF programs, which takes root: run `sudo -E env \
+             PATH=\"$PATH\" cargo xtask test`, or `cargo xtask test unit` for the rest"
+        );
+    }
+    let needs: &[Need] =
+        if wanted.is_empty() { &[Need::Compile] } else { &[Need::Compile, Need::Run, Need::Test] };
+    setup::tools(needs, &Report::terse())?;
+    build::object(workspace, &Report::terse())?;
+    if filter.is_none() && !request.no_lint {
+        lint::run(workspace)?;
+    }
+    let mut totals = Totals::default();
+    if matches!(filter, None | Some("unit")) {
+        let mut cargo = cargo_test(workspace);
+        cargo.args(["--lib", "--bins", "--"]).args(&request.name);
+        count(&mut cargo, "the unit tests", &mut totals)?;
+    }
+    if !wanted.is_empty() {
+        build::binaries(workspace, Profile::Dev, build::EVERYTHING)?;
+        let mut cargo = cargo_test(workspace);
+        cargo.args(wanted.iter().flat_map(|theme| ["--test", theme]));
+        cargo.args(["--", "--test-threads", &request.threads.to_string()]).args(&request.name);
+        cargo.env("AMBIT_BIN", workspace.binary(Profile::Dev, "ambit"));
+        count(&mut cargo, "the kernel tests", &mut totals)?;
+    }
+    if totals.nothing_ran() {
+        eprintln!(
+            "xtask: no test has a name that contains {:?}",
+            request.name.as_deref().unwrap_or_default()
+        );
+    }
+    println!("{totals}");
+    Ok(if totals.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The kernel tests: one binary a theme.
+fn themes(workspace: &Workspace) -> Result<Vec<String>> {
+    let dir = workspace.root().join("tests/tests");
+    let Ok(entries) = fs::read_dir(&dir) else { return Ok(Vec::new()) };
+    let mut themes = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("read {}", dir.display()))?.path();
+        let is_rust = path.extension().is_some_and(|extension| extension == "rs");
+        if let (true, Some(stem)) = (is_rust, path.file_stem().and_then(|stem| stem.to_str())) {
+            themes.push(stem.to_owned());
+        }
+    }
+    themes.sort();
+    Ok(themes)
+}
+
+/// The same packages each time, so that their dependencies are built with one set of features.
+fn cargo_test(workspace: &Workspace) -> Command {
+    let mut cargo = workspace.cargo();
+    cargo.args(["test", "--workspace", "--exclude", "ambit-ebpf", "--no-fail-fast"]);
+    cargo
+}
+
+/// Runs `cargo`, passes its output on as it comes, and adds its results to `totals`.
+fn count(cargo: &mut Command, what: &str, totals: &mut Totals) -> Result<()> {
+    let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo test")?;
+    let stdout = child.stdout.take().context("read the output of cargo test")?;
+    let failed_before = totals.failed();
+    for line in BufReader::new(stdout).split(b'\n') {
+        let mut line = line.context("read the output of cargo test")?;
+        totals.read(&String::from_utf8_lossy(&line));
+        line.push(b'\n');
+        io::stdout().write_all(&line).context("pass on the output of cargo test")?;
+    }
+    let status = child.wait().context("wait for cargo test")?;
+    if !status.success() && totals.failed() == failed_before {
+        eprintln!("xtask: {what} did not run to their end ({status})");
+        totals.broke_off();
+    }
+    Ok(())
+}
