@@ -4,6 +4,7 @@
 
 mod authority;
 mod counters;
+mod direct;
 mod inbound;
 pub mod live;
 mod netns;
@@ -54,6 +55,7 @@ pub struct Dataplane {
     /// The cluster's name, as peers see it.
     pub cluster: String,
     pool: Pool,
+    accepted: Arc<direct::Accepted>,
 }
 
 /// An enrolled pod of this node.
@@ -98,8 +100,8 @@ impl Dataplane {
         home: Arc<Home>,
         cluster: String,
     ) -> Arc<Self> {
-        let (live, pool) = (Arc::default(), Pool::default());
-        Arc::new(Self { kernel, identities, state, live, decisions, home, cluster, pool })
+        let (live, pool, accepted) = (Arc::default(), Pool::default(), Arc::default());
+        Arc::new(Self { kernel, identities, state, live, decisions, home, cluster, pool, accepted })
     }
 
     /// Makes the listeners of `pod` and accepts until the returned set is dropped; connections that were accepted go
@@ -115,6 +117,11 @@ impl Dataplane {
             accepting.spawn(accept(Arc::clone(self), Arc::clone(pod), listener, kind));
         }
         Ok(accepting)
+    }
+
+    /// Closes connections to `pods` that the agent does not carry and that `snapshot` does not allow.
+    pub async fn sweep_direct(self: Arc<Self>, pods: Vec<Arc<LocalPod>>, snapshot: Arc<Snapshot>) {
+        direct::sweep(self, pods, snapshot).await;
     }
 
     /// Forgets the tunnels of a pod that was released.
@@ -147,7 +154,12 @@ async fn accept(plane: Arc<Dataplane>, pod: Arc<LocalPod>, listener: TcpListener
         if kind == listener_kind::OUTBOUND {
             tokio::spawn(outbound::serve(plane, pod, stream, client));
         } else {
-            tokio::spawn(inbound::serve(plane, pod, stream, client));
+            let Ok(local) = stream.local_addr().map(canonical) else { continue };
+            let entry = plane.accepted.enter(client, local);
+            tokio::spawn(async move {
+                inbound::serve(plane, pod, stream, client, local).await;
+                drop(entry);
+            });
         }
     }
 }

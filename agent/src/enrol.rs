@@ -13,7 +13,11 @@ use crate::{
     observe::{PodStatus, chain},
 };
 use ambit_bpf::{KernelError, PodEntry};
-use ambit_core::{identity::SpiffeId, model::WorkloadKey, state::Snapshot};
+use ambit_core::{
+    identity::SpiffeId,
+    model::{Mode, WorkloadKey},
+    state::Snapshot,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -45,7 +49,7 @@ pub enum EnrolError {
 struct Enrolled {
     wanted: WantedPod,
     entry: PodEntry,
-    netns: Netns,
+    local: Arc<LocalPod>,
     /// Stops accepting when dropped.
     _accepting: JoinSet<()>,
 }
@@ -171,7 +175,7 @@ impl Enrolment {
         }
         let whole = hooked.map_err(EnrolError::from).and_then(|()| accepting.map_err(EnrolError::from));
         match whole {
-            Ok(accepting) => Ok(Enrolled { wanted: pod, entry, netns, _accepting: accepting }),
+            Ok(accepting) => Ok(Enrolled { wanted: pod, entry, local, _accepting: accepting }),
             Err(error) => {
                 self.blocked.insert(cookie);
                 self.inherited.insert(cookie, entry);
@@ -192,6 +196,12 @@ impl Enrolment {
         let slot = self.next_slot;
         self.next_slot += 1;
         slot
+    }
+
+    /// Returns the pods on which policies are enforced.
+    pub fn enforced(&self) -> Vec<Arc<LocalPod>> {
+        let enforced = |pod: &&Enrolled| matches!(pod.wanted.mode, Mode::Permissive | Mode::Strict);
+        self.enrolled.values().filter(enforced).map(|pod| Arc::clone(&pod.local)).collect()
     }
 
     /// Returns the pods that are or should be enrolled.
@@ -222,6 +232,6 @@ impl Enrolled {
             && before.netns == pod.netns
             && before.addresses == pod.addresses
             && before.identity == pod.identity
-            && pod.netns.as_deref().is_some_and(|path| self.netns.is_at(Path::new(path)))
+            && pod.netns.as_deref().is_some_and(|path| self.local.netns.is_at(Path::new(path)))
     }
 }

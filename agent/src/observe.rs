@@ -5,6 +5,7 @@ mod events;
 mod query;
 mod status;
 
+pub(crate) use decisions::rfc3339;
 pub use decisions::{Decisions, Denial};
 pub use events::report_refusals;
 pub use query::{Query, ask, serve};

@@ -29,6 +29,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How often the pods' network namespaces are looked at again.
 const REPAIR_EVERY: Duration = Duration::from_secs(1);
 
+/// How many times, `REPAIR_EVERY` apart, older connections are looked for after a change.
+const LATER_SWEEPS: u64 = 3;
+
 /// Runs an agent until it is told to stop.
 ///
 /// # Errors
@@ -73,6 +76,8 @@ pub async fn run(options: AgentOptions) -> anyhow::Result<()> {
         source,
         enrolment: Mutex::new(Enrolment::new(Arc::clone(&plane))?),
         applied: AtomicU64::new(0),
+        seen: AtomicU64::new(0),
+        sweeps: AtomicU64::new(0),
     };
     let node = Arc::new(node);
     node.apply();
@@ -123,6 +128,10 @@ struct Node {
     source: FileSource,
     enrolment: Mutex<Enrolment>,
     applied: AtomicU64,
+    /// The snapshot that was last put in force, perhaps not whole.
+    seen: AtomicU64,
+    /// How many more times older connections are looked for.
+    sweeps: AtomicU64,
 }
 
 impl Node {
@@ -135,6 +144,17 @@ impl Node {
             tracing::error!(reason = %crate::observe::chain(&error), "the kernel does not take the whole snapshot: trying again");
         } else {
             self.applied.store(snapshot.version(), Ordering::Release);
+        }
+        // A connection that nobody had accepted yet is found a moment later.
+        let sweeps = if self.seen.swap(snapshot.version(), Ordering::AcqRel) == snapshot.version() {
+            self.sweeps.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
+        } else {
+            self.sweeps.store(LATER_SWEEPS, Ordering::Release);
+            true
+        };
+        if sweeps {
+            let plane = Arc::clone(&self.plane);
+            tokio::spawn(plane.sweep_direct(enrolment.enforced(), Arc::clone(&snapshot)));
         }
         for (facts, verdict) in self.plane.live.reevaluate(&snapshot) {
             self.plane.decisions.revoked(&facts, verdict.as_ref());

@@ -8,6 +8,7 @@ mod typed;
 use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Location, NonFiniteFloatPolicy, Options, Spanned};
 
@@ -18,8 +19,10 @@ use super::finding::Finding;
 
 /// The largest file in bytes.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
-/// The most values in one document: about 20,000 pods.
-const MAX_NODES: usize = 4_000_000;
+/// The most values in one file: about 10,000 pods as a cluster prints them.
+const MAX_NODES: usize = 2_000_000;
+/// The most documents in one file.
+const MAX_DOCUMENTS: usize = 50_000;
 /// The deepest nesting; an object of the Kubernetes API has less than 20 levels.
 const MAX_DEPTH: usize = 64;
 /// The most values that aliases may repeat: enough for templates, too few for a bomb.
@@ -73,6 +76,17 @@ pub struct Entry {
     pub node: Node,
 }
 
+impl Node {
+    /// Returns how many values this is, with those inside it.
+    fn count(&self) -> usize {
+        1 + match &self.value {
+            Value::List(items) => items.iter().map(Self::count).sum(),
+            Value::Map(entries) => entries.iter().map(|entry| 1 + entry.node.count()).sum(),
+            _ => 0,
+        }
+    }
+}
+
 impl Value {
     /// Returns what the value is, with its article, for messages.
     pub fn describe(&self) -> &'static str {
@@ -98,12 +112,26 @@ pub fn read_documents(file: &Path, text: &[u8], errors: &mut Vec<Finding>) -> Ve
         errors.push(Finding { line, column: 1, ..finding });
         return Vec::new();
     }
+    let separators = text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"---")).count();
+    if separators > MAX_DOCUMENTS {
+        let message = format!("{separators} documents, at most {MAX_DOCUMENTS} are read");
+        errors.push(Finding::about_file(file, message));
+        return Vec::new();
+    }
     let mut documents = Vec::new();
+    let mut nodes = 0;
     let mut reader = text;
     for document in serde_saphyr::read_with_options::<_, Node>(&mut reader, options()) {
         match document {
-            Ok(node) => documents.push(node),
+            Ok(node) => {
+                nodes += node.count();
+                documents.push(node);
+            }
             Err(error) => errors.push(unparsable(file, &error)),
+        }
+        if nodes > MAX_NODES {
+            errors.push(too_large(file));
+            return Vec::new();
         }
     }
     documents
@@ -126,7 +154,15 @@ fn options() -> Options {
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
         strict_booleans: true,
         with_snippet: false,
+        emit_comments: false,
     }
+}
+
+/// Says that a file holds more than ambit reads.
+fn too_large(file: &Path) -> Finding {
+    let finding =
+        Finding::about_file(file, format!("more than {MAX_NODES} values, which is more than ambit reads"));
+    finding.with_hint("split the file")
 }
 
 /// Turns the parser's error into a finding.
@@ -134,7 +170,13 @@ fn unparsable(file: &Path, error: &serde_saphyr::Error) -> Finding {
     use serde_saphyr::Error;
     let place = error.location().map(Place::from).unwrap_or_default();
     let message = match error.without_snippet() {
-        Error::Budget { breach, .. } => format!("larger than ambit reads: {breach:?}"),
+        Error::Budget { breach: BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. }, .. } => {
+            return too_large(file);
+        }
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            format!("nested deeper than {MAX_DEPTH} levels, which is more than ambit reads")
+        }
+        Error::Budget { breach, .. } => format!("more than ambit reads: {breach:?}"),
         Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => "aliases repeat too much of the document".to_owned(),

@@ -4,7 +4,7 @@
 use super::{
     Dataplane, LocalPod,
     authority::{application_port, forwarded_client},
-    canonical, dial,
+    dial,
     live::{Caller, Direction, Facts, Permit},
     relay::{End, Socket, TunnelEnd, relay},
     tunnel,
@@ -32,8 +32,13 @@ const IDLE: Duration = Duration::from_secs(600);
 const IDLE_CHECK: Duration = Duration::from_secs(30);
 
 /// Serves one connection that was steered to the agent's inbound listener.
-pub(crate) async fn serve(plane: Arc<Dataplane>, pod: Arc<LocalPod>, stream: TcpStream, client: SocketAddr) {
-    let Ok(local) = stream.local_addr().map(canonical) else { return };
+pub(crate) async fn serve(
+    plane: Arc<Dataplane>,
+    pod: Arc<LocalPod>,
+    stream: TcpStream,
+    client: SocketAddr,
+    local: SocketAddr,
+) {
     if local.port() == TUNNEL_PORT {
         serve_tunnel(plane, pod, stream, client, local).await;
     } else {

@@ -108,7 +108,12 @@ impl Netns {
     }
 
     /// Makes a socket in the namespace.
-    fn socket(&self, domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
+    pub(super) fn socket(
+        &self,
+        domain: Domain,
+        kind: Type,
+        protocol: Option<Protocol>,
+    ) -> io::Result<Socket> {
         move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))?;
         let socket = Socket::new(domain, kind, protocol);
         if let Err(error) =

@@ -183,7 +183,8 @@ impl Attempt<'_> {
                 .map_err(|_| TunnelError::Timeout(HANDSHAKE_TIMEOUT))?
         };
         let lease = self.plane.pool.lease(&key, &identity.serial, open).await?;
-        let authority: Authority = address.to_string().parse().map_err(|_| TunnelError::NoIdentity)?;
+        let authority: Authority =
+            address.to_string().parse().expect("an address with a port is an authority");
         let host =
             service.map_or_else(|| self.dialled.to_string(), |service| service.hostname("cluster.local"));
         let source = self.plane.state.load();

@@ -55,7 +55,7 @@ pub(crate) enum TunnelError {
     #[error("the destination's agent did not answer within {} s", .0.as_secs())]
     Timeout(Duration),
     /// The far side answered, and not with 200.
-    #[error("the destination's agent answered {0}")]
+    #[error("the destination's agent {}", explain(*.0))]
     Refused(StatusCode),
 }
 
@@ -63,6 +63,20 @@ impl TunnelError {
     /// Tells whether another attempt may end otherwise, as after a restart of the far side.
     pub(crate) fn may_pass(&self) -> bool {
         !matches!(self, Self::Refused(_) | Self::Timeout(_))
+    }
+}
+
+/// Says what an answer of the far side means.
+fn explain(status: StatusCode) -> String {
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            "refuses it by policy (401); its log and `ambit status` on the destination's node name the policy"
+                .to_owned()
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            "does not reach the application (503): does it listen on that port?".to_owned()
+        }
+        other => format!("answers {other}"),
     }
 }
 

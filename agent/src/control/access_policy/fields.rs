@@ -8,9 +8,11 @@ use crate::control::node::{Cursor, Value};
 /// The longest name of an object: a DNS subdomain.
 const MAX_NAME: usize = 253;
 
-/// A mapping whose fields are all known.
+/// A mapping, its unknown fields reported.
 pub(super) struct Fields<'a> {
     pub(super) cursor: Cursor<'a>,
+    /// Whether there are unknown fields.
+    pub(super) has_unknown: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -22,12 +24,14 @@ impl<'a> Fields<'a> {
             findings.error(cursor.finding(message).with_hint(hint));
             return None;
         }
+        let errors_before = findings.errors.len();
         for entry in cursor.entries().filter(|entry| !known.contains(&entry.key.as_str())) {
             let hint = did_you_mean(&entry.key, known)
                 .unwrap_or_else(|| format!("the fields here are {}", known.join(", ")));
             findings.error(cursor.enter(entry).finding("unknown field").with_hint(hint));
         }
-        Some(Self { cursor: cursor.clone() })
+        let has_unknown = findings.errors.len() > errors_before;
+        Some(Self { cursor: cursor.clone(), has_unknown })
     }
 
     /// Returns a field, unless it is absent.

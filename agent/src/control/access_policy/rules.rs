@@ -25,6 +25,10 @@ fn read_rule(item: &Cursor<'_>, namespace: Option<&str>, findings: &mut Findings
     let fields = Fields::of(item, &["from", "to"], findings)?;
     let (from, to) = (fields.get("from"), fields.get("to"));
     if from.is_none() && to.is_none() {
+        // A mistyped field has been reported already, and is more likely what is wrong.
+        if fields.has_unknown {
+            return None;
+        }
         let finding = item.finding("the rule has neither `from` nor `to`");
         findings.error(finding.with_hint("write `from: [{anyone: true}]` to match everyone"));
         return None;
@@ -55,6 +59,9 @@ fn read_peer(item: &Cursor<'_>, namespace: Option<&str>, findings: &mut Findings
     let except_cidrs = values(fields.get("exceptCidrs"), findings, read_cidr);
     let host = flag(fields.get("host"), findings);
     let anyone = flag(fields.get("anyone"), findings);
+    if fields.has_unknown {
+        return None;
+    }
     let peer = Peer {
         service_accounts: service_accounts?,
         namespaces: namespaces?,
@@ -191,6 +198,7 @@ fn read_destination(item: &Cursor<'_>, findings: &mut Findings) -> Option<Destin
     let fields = Fields::of(item, &["ports"], findings)?;
     match fields.get("ports") {
         Some(ports) => Some(Destination { ports: filled_list(&ports, findings, read_ports)? }),
+        None if fields.has_unknown => None,
         None => {
             findings.error(item.finding("the destination has no `ports`"));
             None

@@ -70,21 +70,41 @@ impl<'a> Cursor<'a> {
         Self { node, path: format!("{}[{index}]", self.path), place: node.place, origin: self.origin }
     }
 
-    /// Follows a path of field names and `[index]`es as far as it exists.
+    /// Follows a path of field names and `[index]`es. Where it ends before the path does, the rest of the path is kept
+    /// and the place is that of the last value that exists.
     pub fn follow(&self, steps: &[&str]) -> Self {
         let mut here = self.clone();
-        for step in steps {
-            let index = step.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')?.parse::<usize>().ok());
-            let next = match index {
+        let mut steps = steps.iter();
+        for step in steps.by_ref() {
+            let next = match index_of(step) {
                 Some(index) => here.items().nth(index),
                 None => here.field(step),
             };
-            match next {
-                Some(next) => here = next,
-                None => break,
-            }
+            let Some(next) = next else {
+                here = here.missing(step);
+                break;
+            };
+            here = next;
         }
-        here
+        steps.fold(here, |here, step| here.missing(step))
+    }
+
+    /// Stands at a step that does not exist.
+    fn missing(&self, step: &str) -> Self {
+        match index_of(step) {
+            Some(index) => self.item_below(index, None),
+            None => self.below(step, None),
+        }
+    }
+
+    /// Names a field of this value, whether it exists or not.
+    pub(super) fn below(&self, key: &str, place: Option<Place>) -> Self {
+        Self { path: join(&self.path, key), place: place.unwrap_or(self.place), ..self.clone() }
+    }
+
+    /// Names an item of this value, whether it exists or not.
+    pub(super) fn item_below(&self, index: usize, place: Option<Place>) -> Self {
+        Self { path: format!("{}[{index}]", self.path), place: place.unwrap_or(self.place), ..self.clone() }
     }
 
     /// Builds a finding about this field, at its name.
@@ -101,33 +121,45 @@ impl<'a> Cursor<'a> {
 
     /// Finds every key that stands twice in a mapping, here and below.
     pub fn find_duplicate_keys(&self, errors: &mut Vec<Finding>) {
+        if has_duplicate_keys(self.node) {
+            self.report_duplicate_keys(errors);
+        }
+    }
+
+    fn report_duplicate_keys(&self, errors: &mut Vec<Finding>) {
         if let Value::Map(entries) = &self.node.value {
-            let mut keys: Vec<(&str, Place)> =
-                entries.iter().map(|entry| (entry.key.as_str(), entry.place)).collect();
-            keys.sort_unstable();
-            for pair in keys.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+            for pair in sorted_keys(entries).windows(2).filter(|pair| pair[0].0 == pair[1].0) {
                 let (first, second) = (pair[0].1, pair[1].1);
-                let path = join(&self.path, pair[1].0);
-                let duplicate = Self { path, place: second, ..self.clone() };
+                let duplicate = self.below(pair[1].0, Some(second));
                 errors.push(duplicate.finding(format!("stands twice, first on line {}", first.line)));
             }
         }
-        for entry in self.entries().filter(|entry| entry.node.value.is_container()) {
-            self.enter(entry).find_duplicate_keys(errors);
-        }
-        if let Value::List(items) = &self.node.value
-            && items.iter().any(|item| item.value.is_container())
-        {
-            self.items().for_each(|item| item.find_duplicate_keys(errors));
-        }
+        self.entries().for_each(|entry| self.enter(entry).report_duplicate_keys(errors));
+        self.items().for_each(|item| item.report_duplicate_keys(errors));
     }
 }
 
-impl Value {
-    /// Tells whether the value holds others.
-    fn is_container(&self) -> bool {
-        matches!(self, Self::List(_) | Self::Map(_))
+/// Tells whether a key stands twice in a mapping, here or below.
+fn has_duplicate_keys(node: &Node) -> bool {
+    match &node.value {
+        Value::Map(entries) => {
+            let twice = sorted_keys(entries).windows(2).any(|pair| pair[0].0 == pair[1].0);
+            twice || entries.iter().any(|entry| has_duplicate_keys(&entry.node))
+        }
+        Value::List(items) => items.iter().any(has_duplicate_keys),
+        _ => false,
     }
+}
+
+fn sorted_keys(entries: &[Entry]) -> Vec<(&str, Place)> {
+    let mut keys: Vec<_> = entries.iter().map(|entry| (entry.key.as_str(), entry.place)).collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// Reads `[3]` as an index.
+fn index_of(step: &str) -> Option<usize> {
+    step.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
 /// Appends a field's name to a path; a name with a dot or a slash, such as a label's, is put into brackets.

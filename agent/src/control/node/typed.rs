@@ -1,6 +1,6 @@
 //! Reads typed objects of the Kubernetes API out of a tree, so that an error knows its place and field.
 //!
-//! A serde deserializer over `Cursor`. Strict as the API server is: a number is no text.
+//! A serde deserializer over `Node`. Strict as the API server is: a number is no text.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::{Cursor, Entry, Node, Value};
+use super::{Cursor, Entry, Node, Place, Value};
 use crate::control::finding::Finding;
 
 impl Cursor<'_> {
@@ -19,26 +19,40 @@ impl Cursor<'_> {
     /// # Errors
     /// The first field that has not the type that the object demands.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Finding> {
-        T::deserialize(Typed(self.clone())).map_err(|error| match error {
-            TypeError::Placed(finding) => *finding,
-            TypeError::Bare(message) => self.finding(message),
+        T::deserialize(Typed { node: self.node }).map_err(|error| {
+            let mut here = self.clone();
+            for step in error.steps.iter().rev() {
+                here = match step {
+                    Step::Field(key) => here.below(key, error.place),
+                    Step::Item(index) => here.item_below(*index, error.place),
+                };
+            }
+            let finding = here.finding(error.message);
+            Finding { hint: error.hint, ..finding }
         })
     }
 }
 
-/// An error on its way up; it gets its place at the innermost value that it passes.
+/// An error on its way up. It gathers the path to its place while it passes the values around it, so that reading what
+/// is right costs no path.
 #[derive(Debug)]
-enum TypeError {
-    Bare(String),
-    Placed(Box<Finding>),
+struct TypeError {
+    message: String,
+    hint: Option<String>,
+    place: Option<Place>,
+    /// The path, innermost first.
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+enum Step {
+    Field(String),
+    Item(usize),
 }
 
 impl fmt::Display for TypeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bare(message) => f.write_str(message),
-            Self::Placed(finding) => fmt::Display::fmt(finding, f),
-        }
+        f.write_str(&self.message)
     }
 }
 
@@ -46,37 +60,35 @@ impl std::error::Error for TypeError {}
 
 impl de::Error for TypeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::Bare(message.to_string())
+        Self { message: message.to_string(), hint: None, place: None, steps: Vec::new() }
     }
 }
 
 impl TypeError {
-    /// Gives the error a place, unless it has one.
-    fn at(self, cursor: &Cursor<'_>) -> Self {
-        match self {
-            Self::Bare(message) => Self::Placed(Box::new(cursor.finding(message))),
-            placed => placed,
-        }
+    /// Notes that the error happened below this field or item; the innermost one gives it its place.
+    fn below(mut self, step: Step, place: Place) -> Self {
+        self.place.get_or_insert(place);
+        self.steps.push(step);
+        self
     }
 }
 
 /// The deserializer.
-struct Typed<'a>(Cursor<'a>);
+#[derive(Clone, Copy)]
+struct Typed<'a> {
+    node: &'a Node,
+}
 
 impl<'a> Typed<'a> {
     /// Reads a text, and tells how to write one where something else stands.
-    fn text(&self) -> Result<&'a str, TypeError> {
-        match &self.0.node.value {
+    fn text(self) -> Result<&'a str, TypeError> {
+        match &self.node.value {
             Value::Text(text) => Ok(text),
             other => {
-                let finding = self.0.finding(format!("expected a text, found {}", other.describe()));
-                let finding = match other {
-                    Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {
-                        finding.with_hint("put it in quotes")
-                    }
-                    _ => finding,
-                };
-                Err(TypeError::Placed(Box::new(finding)))
+                let error: TypeError =
+                    de::Error::custom(format!("expected a text, found {}", other.describe()));
+                let scalar = matches!(other, Value::Bool(_) | Value::Integer(_) | Value::Float(_));
+                Err(TypeError { hint: scalar.then(|| "put it in quotes".to_owned()), ..error })
             }
         }
     }
@@ -86,33 +98,26 @@ impl<'a> Deserializer<'a> for Typed<'a> {
     type Error = TypeError;
 
     fn deserialize_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, TypeError> {
-        let cursor = self.0;
-        let result = match &cursor.node.value {
+        match &self.node.value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
             Value::Integer(value) => visitor.visit_i64(*value),
             Value::Float(value) => visitor.visit_f64(*value),
             Value::Text(value) => visitor.visit_borrowed_str(value),
-            Value::List(items) => {
-                visitor.visit_seq(Items { cursor: cursor.clone(), rest: items.iter(), index: 0 })
-            }
-            Value::Map(entries) => {
-                visitor.visit_map(Entries { cursor: cursor.clone(), rest: entries.iter(), current: None })
-            }
-        };
-        result.map_err(|error| error.at(&cursor))
+            Value::List(items) => visitor.visit_seq(Items { rest: items.iter(), index: 0 }),
+            Value::Map(entries) => visitor.visit_map(Entries { rest: entries.iter(), current: None }),
+        }
     }
 
     fn deserialize_option<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, TypeError> {
-        match self.0.node.value {
+        match self.node.value {
             Value::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
 
     fn deserialize_str<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, TypeError> {
-        let text = self.text()?;
-        visitor.visit_borrowed_str(text).map_err(|error: TypeError| error.at(&self.0))
+        visitor.visit_borrowed_str(self.text()?)
     }
 
     fn deserialize_string<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, TypeError> {
@@ -133,8 +138,7 @@ impl<'a> Deserializer<'a> for Typed<'a> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, TypeError> {
-        let name = self.text()?;
-        visitor.visit_enum(UnitVariant(name)).map_err(|error: TypeError| error.at(&self.0))
+        visitor.visit_enum(UnitVariant(self.text()?))
     }
 
     fn deserialize_ignored_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, TypeError> {
@@ -183,7 +187,6 @@ impl<'a> VariantAccess<'a> for UnitVariant<'a> {
 
 /// The items of a list.
 struct Items<'a> {
-    cursor: Cursor<'a>,
     rest: std::slice::Iter<'a, Node>,
     index: usize,
 }
@@ -193,9 +196,10 @@ impl<'a> SeqAccess<'a> for Items<'a> {
 
     fn next_element_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<Option<S::Value>, TypeError> {
         let Some(node) = self.rest.next() else { return Ok(None) };
-        let item = self.cursor.item(self.index, node);
+        let index = self.index;
         self.index += 1;
-        seed.deserialize(Typed(item)).map(Some)
+        let item = seed.deserialize(Typed { node });
+        item.map(Some).map_err(|error| error.below(Step::Item(index), node.place))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -205,7 +209,6 @@ impl<'a> SeqAccess<'a> for Items<'a> {
 
 /// The entries of a mapping.
 struct Entries<'a> {
-    cursor: Cursor<'a>,
     rest: std::slice::Iter<'a, Entry>,
     current: Option<&'a Entry>,
 }
@@ -217,13 +220,15 @@ impl<'a> MapAccess<'a> for Entries<'a> {
         self.current = self.rest.next();
         let Some(entry) = self.current else { return Ok(None) };
         let key = value::BorrowedStrDeserializer::<TypeError>::new(&entry.key);
-        seed.deserialize(key).map(Some).map_err(|error| error.at(&self.cursor.enter(entry)))
+        let read = seed.deserialize(key);
+        read.map(Some).map_err(|error| error.below(Step::Field(entry.key.clone()), entry.place))
     }
 
     fn next_value_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<S::Value, TypeError> {
-        let entry = self.current.ok_or_else(|| TypeError::Bare("a value without a key".to_owned()))?;
-        let cursor = self.cursor.enter(entry);
-        seed.deserialize(Typed(cursor.clone())).map_err(|error| error.at(&cursor))
+        let entry =
+            self.current.ok_or_else(|| -> TypeError { de::Error::custom("a value without a key") })?;
+        let read = seed.deserialize(Typed { node: &entry.node });
+        read.map_err(|error| error.below(Step::Field(entry.key.clone()), entry.place))
     }
 
     fn size_hint(&self) -> Option<usize> {
