@@ -68,8 +68,13 @@ pub(crate) fn try_connection(
 
     let here = world.node_of(connection.from);
     let crossed = answers.pods.keys().any(|pod| world.node_of(pod) != here);
-    let encrypted = if crossed { encrypted(world, connection, &captured, &marker) } else { None };
     let enrolled = !world.answering(connection.from).is_empty();
+    let encrypted = if crossed {
+        encrypted(world, connection, &captured, &marker)
+    } else {
+        // What a pod of the mesh says must not be readable even where it is refused.
+        (enrolled && captured.contains(&marker)).then_some(false)
+    };
     let wanted = expected_on_wire(mode, enrolled, crossed);
     let observed = answers.outcome();
     let right = answers.ok == 0 || answers.last["result"].as_f64().is_some();
