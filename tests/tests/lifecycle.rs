@@ -1,4 +1,5 @@
 //! Agents, pods and modes that come and go while traffic flows.
+#![allow(clippy::unwrap_used, reason = "what is missing fails the test at its line")]
 
 #[path = "lifecycle/crash.rs"]
 mod crash;

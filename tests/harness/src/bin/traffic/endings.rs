@@ -105,7 +105,8 @@ impl Stall {
         signals::on_stop(|| ())?;
         let filled = std::thread::scope(|scope| {
             let fills: Vec<_> = (0..self.connections).map(|_| scope.spawn(|| self.fill())).collect();
-            let filled = fills.into_iter().map(|fill| fill.join().map_err(|_| anyhow!("a filler panicked"))?);
+            let filled =
+                fills.into_iter().map(|fill| fill.join().map_err(|_| anyhow!("a filler panicked"))?);
             filled.collect::<Result<Vec<_>>>()
         })?;
         if self.keep {
