@@ -5,9 +5,10 @@ mod events;
 mod query;
 mod status;
 
+pub(crate) use decisions::rfc3339;
 pub use decisions::{Decisions, Denial};
 pub use events::report_refusals;
-pub use query::{Query, ask, serve};
+pub use query::{Query, ask, bind, serve};
 pub use status::{ConnectionCounts, PodStatus, Status};
 
 use std::error::Error;

@@ -9,9 +9,9 @@ use crate::{
     dataplane::{Dataplane, Home},
     enrol::{Enrolment, WantedPod, wanted_pods},
     identity::{ca::CertificateAuthority, store::IdentityStore},
-    observe::{ConnectionCounts, Decisions, Query, Status, report_refusals, serve},
+    observe::{ConnectionCounts, Decisions, Query, Status, bind, report_refusals, serve},
 };
-use ambit_bpf::{Kernel, KernelOptions, find_cgroup2, join_cgroup, prepare_pins};
+use ambit_bpf::{Kernel, KernelOptions, find_cgroup2, join_cgroup, lock_pins, prepare_pins};
 use ambit_core::state::Snapshot;
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -54,6 +54,9 @@ pub async fn run(options: AgentOptions) -> anyhow::Result<()> {
         tracing::info!(cgroup = %moved.display(), "the agent moved below the cgroup root, so that its sockets meet its hooks");
     }
     prepare_pins(&options.bpffs)?;
+    // From here on the kernel's state is this agent's, and no other's.
+    let _lock = lock_pins(&options.bpffs)?;
+    let listener = bind(&options.socket).await?;
     let kernel = Arc::new(Kernel::load(KernelOptions {
         pins: options.bpffs.clone(),
         cgroup_root: cgroup_root.clone(),
@@ -83,15 +86,10 @@ pub async fn run(options: AgentOptions) -> anyhow::Result<()> {
     node.apply();
     kernel.attach().context("attach the hooks at the cgroup root")?;
     let answering = Arc::clone(&node);
-    let queries = serve(&options.socket, move |query| {
-        let node = Arc::clone(&answering);
-        async move { node.answer(query) }
-    })
-    .await?;
+    tokio::spawn(serve(listener, move |query| answering.answer(query)));
     if let Some(reader) = kernel.take_events() {
         report_refusals(reader, decisions, state).context("follow the kernel's refusals")?;
     }
-    tokio::spawn(queries);
     tokio::spawn(Arc::clone(&identities).run_renewal(std::future::pending()));
     tokio::spawn(async move { plane.sweep().await });
     tracing::info!(

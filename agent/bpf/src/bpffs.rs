@@ -2,11 +2,12 @@
 
 use crate::KernelError;
 use rustix::{
-    fs::statfs,
+    fs::{FlockOperation, flock, statfs},
     mount::{MountFlags, mount},
 };
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -35,16 +36,31 @@ pub fn prepare_pins(pins: &Path) -> Result<(), KernelError> {
     fs::set_permissions(pins, fs::Permissions::from_mode(0o700)).map_err(failed)
 }
 
+/// Takes the folder `pins` for this process, until the returned file is closed.
+///
+/// # Errors
+/// `Taken` when another agent uses it.
+pub fn lock_pins(pins: &Path) -> Result<File, KernelError> {
+    let failed = |source: io::Error| KernelError::Bpffs { path: pins.to_owned(), source };
+    let folder = File::open(pins).map_err(failed)?;
+    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(folder),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(KernelError::Taken(pins.to_owned())),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
 /// Removes every pin below `pins`: all programs detach, and pods are no longer enforced. Returns how many pins there
 /// were.
 ///
 /// # Errors
-/// `Bpffs` when a pin cannot be removed.
+/// `Taken` while an agent runs, `Bpffs` when a pin cannot be removed.
 pub fn cleanup(pins: &Path) -> Result<usize, KernelError> {
     let failed = |source: io::Error| KernelError::Bpffs { path: pins.to_owned(), source };
     if !pins.exists() || !on_bpffs(pins) {
         return Ok(0);
     }
+    drop(lock_pins(pins)?);
     let removed = remove_below(pins).map_err(failed)?;
     // A folder that is itself the mount point is busy, and empty is good enough.
     let mount_point = fs::remove_dir(pins).is_err();

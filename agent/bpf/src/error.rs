@@ -13,6 +13,9 @@ pub enum KernelError {
         /// Why.
         source: io::Error,
     },
+    /// Another agent uses the folder for pins.
+    #[error("another agent uses {}: stop it first, or choose another --bpffs", .0.display())]
+    Taken(PathBuf),
     /// The object does not load: the kernel is too old, or rights are missing.
     #[error("load the BPF object (needs root or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN, and Linux 5.15)")]
     Load(#[source] Box<aya::EbpfError>),

@@ -11,7 +11,7 @@ mod pods;
 mod sys;
 mod tables;
 
-pub use bpffs::{cleanup, prepare_pins};
+pub use bpffs::{cleanup, lock_pins, prepare_pins};
 pub use cgroup::{CgroupError, cgroup_id, find_cgroup2, join_cgroup};
 pub use error::KernelError;
 pub use events::EventReader;

@@ -124,7 +124,9 @@ async fn serve_tunnel(
     local: SocketAddr,
 ) {
     let Ok(place) = Arc::clone(&pod.handshakes).try_acquire_owned() else {
-        tracing::warn!(pod = %pod.key, src.addr = %client, "too many tunnels are being opened: connection dropped");
+        plane.decisions.limited(|| {
+            tracing::warn!(pod = %pod.key, src.addr = %client, "too many tunnels are being opened: connection dropped");
+        });
         return;
     };
     let Some(identity) = plane.identities.get(&pod.identity) else {
@@ -237,13 +239,17 @@ impl PeerTunnel {
     /// Decides on a CONNECT, and dials the application.
     async fn open(&self, request: &Request<RecvStream>) -> Result<(Permit, Socket), StatusCode> {
         if request.method() != Method::CONNECT {
-            tracing::info!(src.addr = %self.client, src.id = %self.peer, method = %request.method(), "tunnel refused: only CONNECT is served");
+            self.plane.decisions.limited(|| {
+                tracing::info!(src.addr = %self.client, src.id = %self.peer, method = %request.method(), "tunnel refused: only CONNECT is served");
+            });
             return Err(StatusCode::BAD_REQUEST);
         }
         let pod = self.local.ip();
         let asked = application_port(request.uri().authority(), pod, &self.plane.state.load());
         let port = asked.map_err(|error| {
-            tracing::info!(src.addr = %self.client, src.id = %self.peer, pod = %self.pod.key, reason = %error, "tunnel refused");
+            self.plane.decisions.limited(|| {
+                tracing::info!(src.addr = %self.client, src.id = %self.peer, pod = %self.pod.key, reason = %error, "tunnel refused");
+            });
             StatusCode::BAD_REQUEST
         })?;
         let client = forwarded_client(request.headers(), self.client.ip()).unwrap_or(self.client);
@@ -253,7 +259,9 @@ impl PeerTunnel {
         let application =
             dial(&self.plane.kernel, &self.pod.netns, server, Some(client)).await.and_then(Socket::new);
         let application = application.map_err(|error| {
-            tracing::info!(pod = %self.pod.key, dst.addr = %server, src.id = %self.peer, %error, "application not reached");
+            self.plane.decisions.limited(|| {
+                tracing::info!(pod = %self.pod.key, dst.addr = %server, src.id = %self.peer, %error, "application not reached");
+            });
             StatusCode::SERVICE_UNAVAILABLE
         })?;
         Ok((permit, application))

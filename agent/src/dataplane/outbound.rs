@@ -41,7 +41,9 @@ pub(crate) async fn serve(plane: Arc<Dataplane>, pod: Arc<LocalPod>, stream: Tcp
             ambit_bpf::from_abi(flow.peer)
         }
         Ok(_) => {
-            tracing::warn!(pod = %pod.key, src.addr = %client, "connection to the agent's listener that nobody announced");
+            plane.decisions.limited(|| {
+                tracing::warn!(pod = %pod.key, src.addr = %client, "connection to the agent's listener that nobody announced");
+            });
             return;
         }
         Err(error) => {
@@ -54,10 +56,12 @@ pub(crate) async fn serve(plane: Arc<Dataplane>, pod: Arc<LocalPod>, stream: Tcp
     }
     let attempt = Attempt { plane: &plane, pod: &pod, client, dialled };
     if let Err(error) = attempt.carry(socket).await {
-        tracing::info!(
+        plane.decisions.limited(|| {
+            tracing::info!(
             pod = %pod.key, src.addr = %client, dst.addr = %dialled, reason = %crate::observe::chain(&error),
             "connection failed"
         );
+        });
     }
 }
 

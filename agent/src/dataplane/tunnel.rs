@@ -160,9 +160,12 @@ impl Lease {
         *request.method_mut() = Method::CONNECT;
         *request.uri_mut() = Uri::from(authority);
         *request.headers_mut() = headers;
-        let mut send = self.0.send.clone().ready().await.map_err(TunnelError::Http)?;
-        let (response, stream) = send.send_request(request, false).map_err(TunnelError::Http)?;
-        let response = tokio::time::timeout(ANSWER_TIMEOUT, response)
+        let exchange = async {
+            let mut send = self.0.send.clone().ready().await?;
+            let (response, stream) = send.send_request(request, false)?;
+            Ok((response.await?, stream))
+        };
+        let (response, stream) = tokio::time::timeout(ANSWER_TIMEOUT, exchange)
             .await
             .map_err(|_| TunnelError::Timeout(ANSWER_TIMEOUT))?
             .map_err(TunnelError::Http)?;

@@ -165,6 +165,13 @@ impl Decisions {
         inner.recent.push_back(denial);
     }
 
+    /// Logs with `log`, unless too much was logged in this second: for what a pod or a peer can cause at will.
+    pub fn limited(&self, log: impl FnOnce()) {
+        if self.may_log() {
+            log();
+        }
+    }
+
     /// Tells whether another line may be logged in this second, and logs how many were not in the last one.
     fn may_log(&self) -> bool {
         let mut inner = self.inner();

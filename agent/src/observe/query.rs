@@ -4,7 +4,6 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
-    future::Future,
     io::{BufRead, BufReader, Write},
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -28,17 +27,15 @@ pub enum Query {
 
 /// Longest question, in bytes.
 const LONGEST: u64 = 4096;
+/// How long accepting pauses when the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens the socket at `path`, mode 0600, in the place of one that no agent serves any more.
 ///
 /// # Errors
 /// Another agent answers at `path`, or the socket cannot be made.
-pub async fn serve<F, A>(path: &Path, answer: F) -> anyhow::Result<impl Future<Output = ()> + use<F, A>>
-where
-    F: Fn(Query) -> A + Send + Sync + 'static,
-    A: Future<Output = Value> + Send + 'static,
-{
+pub async fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     if UnixStream::connect(path).await.is_ok() {
         bail!("another agent answers at {}: stop it, or choose another --socket", path.display());
     }
@@ -51,31 +48,37 @@ where
     let listener = UnixListener::bind(path).with_context(|| format!("listen at {}", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
         .with_context(|| format!("protect {}", path.display()))?;
-    let answer = Arc::new(answer);
-    Ok(async move {
-        loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
-            let answer = Arc::clone(&answer);
-            tokio::spawn(async move {
-                let exchange = exchange(stream, answer.as_ref());
-                if let Ok(Err(error)) = tokio::time::timeout(ASK_TIMEOUT, exchange).await {
-                    tracing::debug!(%error, "question not answered");
-                }
-            });
-        }
-    })
+    Ok(listener)
 }
 
-async fn exchange<F, A>(mut stream: UnixStream, answer: &F) -> anyhow::Result<()>
-where
-    F: Fn(Query) -> A,
-    A: Future<Output = Value>,
-{
+/// Answers questions for as long as the agent runs.
+pub async fn serve(listener: UnixListener, answer: impl Fn(Query) -> Value + Send + Sync + 'static) {
+    let answer = Arc::new(answer);
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a question");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let answer = Arc::clone(&answer);
+        tokio::spawn(async move {
+            let exchange = exchange(stream, answer.as_ref());
+            if let Ok(Err(error)) = tokio::time::timeout(ASK_TIMEOUT, exchange).await {
+                tracing::debug!(%error, "question not answered");
+            }
+        });
+    }
+}
+
+async fn exchange(mut stream: UnixStream, answer: &impl Fn(Query) -> Value) -> anyhow::Result<()> {
     let mut line = String::new();
     let (reader, mut writer) = stream.split();
     tokio::io::BufReader::new(reader.take(LONGEST)).read_line(&mut line).await?;
     let reply = match serde_json::from_str::<Query>(line.trim()) {
-        Ok(query) => answer(query).await,
+        Ok(query) => answer(query),
         Err(error) => serde_json::json!({ "error": format!("unknown question: {error}") }),
     };
     writer.write_all(format!("{reply}\n").as_bytes()).await?;

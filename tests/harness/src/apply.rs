@@ -14,6 +14,8 @@ use crate::wait::wait_for;
 
 /// How long an agent may take to apply a change of its folder.
 const APPLY: Duration = Duration::from_secs(20);
+/// After how long an agent has surely looked at a folder that changed.
+const LOOKED_AGAIN: Duration = Duration::from_secs(3);
 
 /// What agents said before a publication, and when its last file was in place.
 #[derive(Debug, Default)]
@@ -22,33 +24,43 @@ pub(crate) struct Baseline {
     published: Option<SystemTime>,
 }
 
-/// What of a status changes when an agent has looked at its folder again.
+/// What of a status tells that an agent has looked at its folder again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mark {
-    snapshot: Value,
-    loaded_at: Value,
+    /// The snapshot that is in force.
+    applied: u64,
+    /// The snapshot that was loaded last.
+    loaded: u64,
+    loaded_at: Option<SystemTime>,
+    /// Why the folder, as it is now, is not in force.
     errors: Vec<String>,
 }
 
 impl Mark {
     fn of(status: &Value) -> Self {
-        let errors = status["source"]["errors"].as_array().into_iter().flatten();
+        let (applied, source) = (status["snapshot"].as_u64().unwrap_or_default(), &status["source"]);
+        let errors = source["errors"].as_array().into_iter().flatten();
         Self {
-            snapshot: status["snapshot"].clone(),
-            loaded_at: status["source"]["loaded_at"].clone(),
+            applied,
+            loaded: source["version"].as_u64().unwrap_or(applied),
+            loaded_at: serde_json::from_value(source["loaded_at"].clone()).ok(),
             errors: errors.map(|e| e.as_str().map_or_else(|| e.to_string(), str::to_owned)).collect(),
         }
     }
 
-    /// Returns whether an agent that says this has seen everything published at `published`.
-    ///
-    /// The time of its last load decides where the agent tells it; otherwise any change since `before`.
-    fn has_seen(&self, before: &Self, published: SystemTime) -> bool {
-        // Whole seconds are too coarse to decide it; a time cut to milliseconds is up to one too early.
-        let loaded_at = self.loaded_at.as_str().filter(|text| text.contains('.'));
-        match loaded_at.and_then(|text| humantime::parse_rfc3339(text).ok()) {
-            Some(loaded) => loaded + Duration::from_millis(1) >= published,
-            None => self != before,
+    /// Returns whether an agent that says this has applied, or refused, everything published at `published`.
+    fn has_seen(&self, before: &Self, published: SystemTime, now: SystemTime) -> bool {
+        if self.errors.is_empty() {
+            // The files are loaded first and put in force after: both must have happened.
+            let loaded = match self.loaded_at {
+                Some(at) => at >= published,
+                None => self.loaded > before.loaded,
+            };
+            loaded && self.applied >= self.loaded
+        } else {
+            // A refused load leaves no time. The same refusal twice looks like none: it counts once the agent
+            // must have looked again.
+            self.errors != before.errors || now > published + LOOKED_AGAIN
         }
     }
 }
@@ -94,7 +106,7 @@ impl Shared {
             let mark = wait_for(&format!("the agent of {node} to apply the objects"), APPLY, || {
                 let now = Mark::of(&ask(&socket, "status").ok()?);
                 let seen = match (baseline.before.get(&node), baseline.published) {
-                    (Some(before), Some(published)) => now.has_seen(before, published),
+                    (Some(before), Some(published)) => now.has_seen(before, published, SystemTime::now()),
                     // Nothing was published since this agent started or was last waited for.
                     _ => true,
                 };
@@ -118,27 +130,38 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn at(text: &str) -> SystemTime {
-        humantime::parse_rfc3339(text).unwrap()
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn mark(applied: u64, loaded: u64, loaded_at: u64, errors: &[&str]) -> Mark {
+        let source = json!({"version": loaded, "loaded_at": at(loaded_at), "errors": errors});
+        Mark::of(&json!({"snapshot": applied, "source": source}))
     }
 
     #[test]
-    fn a_load_that_began_before_the_publication_does_not_count() {
-        let before = Mark::of(&json!({"snapshot": 1, "source": {"loaded_at": "2026-01-01T00:00:00.100Z"}}));
-        let half = Mark::of(&json!({"snapshot": 2, "source": {"loaded_at": "2026-01-01T00:00:00.200Z"}}));
-        let whole = Mark::of(&json!({"snapshot": 3, "source": {"loaded_at": "2026-01-01T00:00:00.300Z"}}));
-        let published = at("2026-01-01T00:00:00.250Z");
-        assert!(!half.has_seen(&before, published));
-        assert!(whole.has_seen(&before, published));
+    fn a_change_counts_when_it_is_loaded_and_in_force() {
+        let before = mark(1, 1, 100, &[]);
+        let seen = |now: Mark| now.has_seen(&before, at(200), at(201));
+        assert!(!seen(before.clone()), "nothing happened yet");
+        assert!(!seen(mark(2, 2, 199, &[])), "only its first file was loaded");
+        assert!(!seen(mark(2, 3, 200, &[])), "loaded, not yet in force");
+        assert!(seen(mark(3, 3, 200, &[])));
     }
 
     #[test]
-    fn without_a_time_a_new_snapshot_or_a_new_error_counts() {
+    fn a_refusal_counts_when_it_is_new_or_must_have_come_again() {
+        let before = mark(1, 1, 100, &["a.yaml: unknown kind"]);
+        let again = before.clone();
+        assert!(mark(1, 1, 100, &["b.yaml: no spec"]).has_seen(&before, at(200), at(200)));
+        assert!(!again.has_seen(&before, at(200), at(202)));
+        assert!(again.has_seen(&before, at(200), at(204)));
+    }
+
+    #[test]
+    fn without_a_time_a_new_version_counts() {
         let before = Mark::of(&json!({"snapshot": 1}));
-        assert!(!before.has_seen(&before, SystemTime::now()));
-        assert!(Mark::of(&json!({"snapshot": 2})).has_seen(&before, SystemTime::now()));
-        let refused = json!({"snapshot": 1, "source": {"errors": [{"file": "policy.yaml"}]}});
-        assert!(Mark::of(&refused).has_seen(&before, SystemTime::now()));
-        assert_eq!(Mark::of(&refused).errors, [r#"{"file":"policy.yaml"}"#]);
+        assert!(!before.has_seen(&before, at(1), at(1)));
+        assert!(Mark::of(&json!({"snapshot": 2})).has_seen(&before, at(1), at(1)));
     }
 }

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::must;
 use crate::wait::wait_until;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A program started by the harness; killed when dropped.
+/// A program started by the harness; killed when dropped, with the workers of its process group.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -104,8 +104,11 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only when the process is already over.
-        let _ = self.child.kill();
+        // The group is the program's own: its workers end with it. It is safe to name while the program is not
+        // reaped, and signalling fails only when everything is over already.
+        if self.is_running() {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 }

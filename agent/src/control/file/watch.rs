@@ -15,11 +15,12 @@ use std::time::{Duration, Instant, SystemTime};
 use ambit_core::Snapshot;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{Finding, LoadError, Loaded, list, load};
+use crate::observe::rfc3339;
 
 /// How long a directory must be quiet before it is read.
 const QUIET: Duration = Duration::from_millis(50);
@@ -35,7 +36,8 @@ const MAX_READS: usize = 5;
 pub struct SourceStatus {
     /// The directory.
     pub path: PathBuf,
-    /// When the state in force was loaded.
+    /// When the state in force was loaded; in JSON as RFC 3339.
+    #[serde(serialize_with = "as_rfc3339")]
     pub loaded_at: SystemTime,
     /// The version of the state in force.
     pub version: u64,
@@ -47,6 +49,10 @@ pub struct SourceStatus {
     pub errors: Vec<String>,
     /// What is probably not meant so in the state in force.
     pub warnings: Vec<String>,
+}
+
+fn as_rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*time))
 }
 
 /// A directory that is being watched, until this is dropped.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use crate::endings::abort;
 use crate::transfer;
@@ -79,7 +80,7 @@ impl Serve {
         })?;
         let mut listeners = Vec::new();
         for address in &self.listen {
-            listeners.push(TcpListener::bind(address).with_context(|| format!("listen on {address}"))?);
+            listeners.push(listen(*address).with_context(|| format!("listen on {address}"))?);
         }
         println!("listening");
         std::thread::scope(|scope| {
@@ -111,6 +112,15 @@ impl Serve {
             });
         }
     }
+}
+
+/// Listens with a queue that hundreds of clients at once do not overflow; the standard library's holds 128.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
 }
 
 /// Serves one connection; returns how many bytes it read.
