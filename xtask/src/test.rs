@@ -71,7 +71,6 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<ExitCode> 
         let mut cargo = cargo_test(workspace);
         cargo.args(wanted.iter().flat_map(|theme| ["--test", theme]));
         cargo.args(["--", "--test-threads", &request.threads.to_string()]).args(&request.name);
-        cargo.env("AMBIT_BIN", workspace.binary(Profile::Dev, "ambit"));
         count(&mut cargo, "the kernel tests", &mut totals)?;
     }
     if totals.nothing_ran() {
