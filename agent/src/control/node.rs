@@ -19,7 +19,7 @@ use super::finding::Finding;
 
 /// The largest file in bytes.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
-/// The most values in one file: about 10,000 pods as a cluster prints them.
+/// The most values in one file: a few thousand pods as a cluster prints them.
 const MAX_NODES: usize = 2_000_000;
 /// The most documents in one file.
 const MAX_DOCUMENTS: usize = 50_000;
