@@ -48,10 +48,11 @@ pub(crate) fn exchange(
     // Asked late on purpose: a proxy must keep the addresses for as long as the connection lives.
     let seen = Seen { getpeername: stream.peer_addr()?, getsockname: stream.local_addr()?, hello };
     stream.shutdown(Shutdown::Write)?;
-    if reader.read(&mut [0; 1])? != 0 {
-        return Err(io::Error::new(ErrorKind::InvalidData, "more came back than was sent"));
+    // `bytes` goes on after a signal, which a bare `read` reports as an error.
+    match reader.bytes().next().transpose()? {
+        None => Ok(seen),
+        Some(_) => Err(io::Error::new(ErrorKind::InvalidData, "more came back than was sent")),
     }
-    Ok(seen)
 }
 
 fn read_hello(reader: &mut impl BufRead) -> io::Result<Hello> {
