@@ -233,9 +233,14 @@ impl Incoming {
         if !self.rest.is_empty() {
             return Ok(Some(std::mem::take(&mut self.rest)));
         }
-        let Some(data) = self.stream.data().await.transpose().context("read")? else { return Ok(None) };
-        self.stream.flow_control().release_capacity(data.len()).context("read")?;
-        Ok(Some(data))
+        // The end of a stream may come as a frame without bytes.
+        while let Some(data) = self.stream.data().await.transpose().context("read")? {
+            self.stream.flow_control().release_capacity(data.len()).context("read")?;
+            if !data.is_empty() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
     }
 
     /// Reads a line of JSON, and leaves what follows.
