@@ -133,6 +133,11 @@ async fn serve_tunnel(
         tracing::error!(pod = %pod.key, "tunnel refused: the pod has no valid certificate");
         return;
     };
+    // Frames are small and written one after another: held back, each would wait for the peer's delayed acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(src.addr = %client, %error, "tunnel ended before it was opened");
+        return;
+    }
     let handshake = async {
         let (stream, peer) = tls::accept(stream, identity.server_config()).await?;
         let connection = tunnel::server().handshake::<_, Bytes>(stream).await?;
