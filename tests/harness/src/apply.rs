@@ -72,7 +72,8 @@ pub(crate) fn ask(socket: &Path, what: &str) -> Result<Value> {
         .arg(socket)
         .output()
         .with_context(|| format!("run ambit {what}"))?;
-    if !output.status.success() {
+    // `status` also fails when a pod is not captured, and answers all the same.
+    if !output.status.success() && output.stdout.is_empty() {
         bail!("ambit {what}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     serde_json::from_slice(&output.stdout).with_context(|| format!("ambit {what} printed no JSON"))
