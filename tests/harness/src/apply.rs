@@ -72,7 +72,7 @@ pub(crate) fn ask(socket: &Path, what: &str) -> Result<Value> {
         .arg(socket)
         .output()
         .with_context(|| format!("run ambit {what}"))?;
-    // `status` also fails when a pod is not captured, and answers all the same.
+    // A status that shows a fault is printed all the same, and fails: what was printed counts.
     if !output.status.success() && output.stdout.is_empty() {
         bail!("ambit {what}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
