@@ -18,8 +18,9 @@ fn a_pod_that_is_made_anew_with_the_same_address_is_enrolled_as_itself() {
     drop(old);
     far.delete();
     client.delete();
-    let heir = |name: &str, number| PodSpec::new("shop", name).service_account("heir").host_number(number);
-    let (client, far) = (a.pod(heir("client", numbers.0)), b.pod(heir("other", numbers.1)));
+    // One is the same again but for its instance, the other one has another name and identity.
+    let spec = |name: &str, number| PodSpec::new("shop", name).service_account(name).host_number(number);
+    let (client, far) = (a.pod(spec("client", numbers.0)), b.pod(spec("heir", numbers.1)));
     bed.apply();
     let _servers = [far.serve("hello", 8080), far.serve("echo", 8081)];
     for to in [far.addr(8080), far.addr6(8080)] {
@@ -30,8 +31,8 @@ fn a_pod_that_is_made_anew_with_the_same_address_is_enrolled_as_itself() {
     let mut held = client.traffic_spawn(&["hold", &far.addr(8081).to_string()]);
     held.wait_log("holding");
     let rows = agents[1].connections();
-    assert_eq!(rows["connections"][0]["source"], "spiffe://cluster.local/ns/shop/sa/heir", "{rows}");
-    assert_eq!(rows["connections"][0]["destination"], "shop/other", "{rows}");
+    assert_eq!(rows["connections"][0]["source"], "spiffe://cluster.local/ns/shop/sa/client", "{rows}");
+    assert_eq!(rows["connections"][0]["destination"], "shop/heir", "{rows}");
     held.stop();
     let after = pod_links(&b);
     assert_eq!(after.len(), 1, "{after:?}");
