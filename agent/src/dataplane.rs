@@ -31,7 +31,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 
@@ -41,6 +41,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKLOG: i32 = 4096;
 /// Tunnels to one pod whose peer has not yet proved who it is.
 const MAX_HANDSHAKES: usize = 1024;
+/// Connections that the agent carries for one pod at a time, streams and tunnels included.
+const MAX_CONNECTIONS: usize = 32_768;
 /// How long accepting pauses when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -79,6 +81,7 @@ pub struct LocalPod {
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
     handshakes: Arc<Semaphore>,
+    places: Arc<Semaphore>,
 }
 
 impl LocalPod {
@@ -91,7 +94,15 @@ impl LocalPod {
         addresses: Vec<IpAddr>,
     ) -> Arc<Self> {
         let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-        Arc::new(Self { key, slot, netns, identity, addresses, handshakes })
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        Arc::new(Self { key, slot, netns, identity, addresses, handshakes, places })
+    }
+}
+
+impl LocalPod {
+    /// Returns a place for one more connection, given up when dropped; `None` when the pod has all it may have.
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 }
 
@@ -207,14 +218,24 @@ async fn accept(plane: Arc<Dataplane>, pod: Arc<LocalPod>, listener: TcpListener
             }
         };
         let (plane, pod, client) = (Arc::clone(&plane), Arc::clone(&pod), canonical(client));
+        let Some(place) = pod.place() else {
+            plane.decisions.limited(|| {
+                tracing::warn!(pod = %pod.key, src.addr = %client, limit = MAX_CONNECTIONS, "too many connections of one pod: connection reset");
+            });
+            drop(relay::Socket::new(stream));
+            continue;
+        };
         if kind == listener_kind::OUTBOUND {
-            tokio::spawn(outbound::serve(plane, pod, stream, client));
+            tokio::spawn(async move {
+                outbound::serve(plane, pod, stream, client).await;
+                drop(place);
+            });
         } else {
             let Ok(local) = stream.local_addr().map(canonical) else { continue };
             let entry = plane.accepted.enter(client, local);
             tokio::spawn(async move {
                 inbound::serve(plane, pod, stream, client, local).await;
-                drop(entry);
+                drop((entry, place));
             });
         }
     }

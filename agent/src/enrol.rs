@@ -23,8 +23,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 use tokio::task::JoinSet;
+
+/// How long the listeners of a pod that was released serve what was steered to them just before.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Why a pod is not enrolled.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +56,7 @@ struct Enrolled {
     entry: PodEntry,
     local: Arc<LocalPod>,
     /// Stops accepting when dropped.
-    _accepting: JoinSet<()>,
+    accepting: JoinSet<()>,
 }
 
 /// The enrolment of a node.
@@ -184,7 +188,7 @@ impl Enrolment {
         }
         let whole = hooked.map_err(EnrolError::from).and_then(|()| accepting.map_err(EnrolError::from));
         match whole {
-            Ok(accepting) => Ok(Enrolled { wanted: pod, entry, local, _accepting: accepting }),
+            Ok(accepting) => Ok(Enrolled { wanted: pod, entry, local, accepting }),
             Err(error) => {
                 self.blocked.insert(cookie);
                 self.inherited.insert(cookie, entry);
@@ -197,6 +201,11 @@ impl Enrolment {
         let Some(enrolled) = self.enrolled.remove(key) else { return Ok(()) };
         self.plane.kernel.release(&enrolled.entry)?;
         self.plane.forget(enrolled.entry.slot);
+        // No hook leads to the listeners any more; whoever is in their queues is still served.
+        tokio::spawn(async move {
+            tokio::time::sleep(DRAIN).await;
+            drop(enrolled.accepting);
+        });
         tracing::info!(pod = %key, "pod released");
         Ok(())
     }

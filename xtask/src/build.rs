@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::{self, BufRead, BufReader, IsTerminal},
+    io::{self, BufRead, BufReader, IsTerminal, Write},
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -77,7 +77,8 @@ fn compile(workspace: &Workspace, toolchain: &BpfToolchain) -> Result<()> {
     for line in BufReader::new(stderr).split(b'\n') {
         let line = String::from_utf8_lossy(&line.context("read the BPF build's messages")?).into_owned();
         mismatch |= speaks_of_foreign_bitcode(&line);
-        eprintln!("{line}");
+        // A reader that has gone away is no reason to stop building.
+        let _ = writeln!(io::stderr(), "{line}");
     }
     let status = child.wait().context("wait for the BPF build")?;
     if status.success() {

@@ -1,4 +1,4 @@
-//! Builds the demo in the release profile and becomes it. What the demo shows is the demo's own.
+//! Builds the demo in the dev profile, which the tests share, and becomes it. What the demo shows is the demo's own.
 
 use std::{
     os::unix::process::CommandExt,
@@ -20,8 +20,8 @@ use crate::{
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     setup::tools(&[Need::Compile, Need::Run], &Report::terse())?;
     build::object(workspace, &Report::terse())?;
-    build::binaries(workspace, Profile::Release, build::EVERYTHING)?;
-    let demo = workspace.binary(Profile::Release, "ambit-demo");
+    build::binaries(workspace, Profile::Dev, build::EVERYTHING)?;
+    let demo = workspace.binary(Profile::Dev, "ambit-demo");
     let mut command = if setup::is_root() {
         Command::new(&demo)
     } else if sudo_asks_nothing() {

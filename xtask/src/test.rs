@@ -44,7 +44,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<ExitCode> 
         Some("unit") => Vec::new(),
         Some(theme) if themes.iter().any(|known| known == theme) => vec![theme],
         Some(other) => bail!("no tests are called {other}: there are unit, {}", themes.join(", ")),
-        None if themes.is_empty() => bail!("tests/tests holds no kernel tests"),
+        None if themes.is_empty() => bail!("there are no kernel tests in {}", THEMES.join(", ")),
         None => themes.iter().map(String::as_str).collect(),
     };
     if !wanted.is_empty() && !setup::is_root() {
@@ -71,7 +71,6 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<ExitCode> 
         let mut cargo = cargo_test(workspace);
         cargo.args(wanted.iter().flat_map(|theme| ["--test", theme]));
         cargo.args(["--", "--test-threads", &request.threads.to_string()]).args(&request.name);
-        cargo.env("AMBIT_BIN", workspace.binary(Profile::Dev, "ambit"));
         count(&mut cargo, "the kernel tests", &mut totals)?;
     }
     if totals.nothing_ran() {
@@ -84,16 +83,20 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<ExitCode> 
     Ok(if totals.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The folders whose files are kernel tests.
+const THEMES: [&str; 3] = ["tests/tests", "tests/harness/tests", "demo/tests"];
+
 /// The kernel tests: one binary a theme.
 fn themes(workspace: &Workspace) -> Result<Vec<String>> {
-    let dir = workspace.root().join("tests/tests");
-    let Ok(entries) = fs::read_dir(&dir) else { return Ok(Vec::new()) };
     let mut themes = Vec::new();
-    for entry in entries {
-        let path = entry.with_context(|| format!("read {}", dir.display()))?.path();
-        let is_rust = path.extension().is_some_and(|extension| extension == "rs");
-        if let (true, Some(stem)) = (is_rust, path.file_stem().and_then(|stem| stem.to_str())) {
-            themes.push(stem.to_owned());
+    for folder in THEMES {
+        let dir = workspace.root().join(folder);
+        for entry in fs::read_dir(&dir).with_context(|| format!("read {}", dir.display()))? {
+            let path = entry.with_context(|| format!("read {}", dir.display()))?.path();
+            let is_rust = path.extension().is_some_and(|extension| extension == "rs");
+            if let (true, Some(stem)) = (is_rust, path.file_stem().and_then(|stem| stem.to_str())) {
+                themes.push(stem.to_owned());
+            }
         }
     }
     themes.sort();

@@ -1,6 +1,6 @@
 //! The folder for pins: on a BPF filesystem, mode 0700, and nothing of it left after a clean-up.
 
-use crate::KernelError;
+use crate::{KernelError, sys};
 use rustix::{
     fs::{FlockOperation, flock, statfs},
     mount::{MountFlags, mount},
@@ -82,6 +82,8 @@ fn remove_below(folder: &Path) -> io::Result<usize> {
             removed += remove_below(&entry.path())?;
             fs::remove_dir(entry.path())?;
         } else {
+            // Only a link can be detached; a pin of anything else is just removed.
+            let _ = sys::detach_pinned(&entry.path());
             fs::remove_file(entry.path())?;
             removed += 1;
         }

@@ -52,9 +52,11 @@ impl Links {
         })
     }
 
-    /// Detaches and forgets the link `name`; says nothing when there is none.
+    /// Detaches and forgets the link `name`, at once; says nothing when there is none.
     pub(crate) fn remove(&self, name: &str) -> Result<(), KernelError> {
         let path = self.folder.join(name);
+        // What fails here has lost its target already; the pin goes in any case.
+        let _ = sys::detach_pinned(&path);
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(KernelError::Link { action: "remove", path, source })

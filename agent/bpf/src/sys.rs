@@ -12,6 +12,7 @@ use std::{
 
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// The part of `union bpf_attr` that BPF_OBJ_GET reads.
 #[repr(C)]
@@ -55,6 +56,22 @@ pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
         ..LinkUpdate::default()
     };
     bpf(BPF_LINK_UPDATE, &attributes).map(drop)
+}
+
+/// The part of `union bpf_attr` that BPF_LINK_DETACH reads.
+#[repr(C)]
+#[derive(Default)]
+struct LinkDetach {
+    link_fd: u32,
+}
+
+/// Detaches the link pinned at `path` before this returns: removing its pin alone leaves that for some moment later.
+///
+/// # Errors
+/// `NotFound` when nothing is pinned there; else what the kernel says, as when it is no link.
+pub(crate) fn detach_pinned(path: &Path) -> io::Result<()> {
+    let link = open_pin(path)?;
+    bpf(BPF_LINK_DETACH, &LinkDetach { link_fd: link.as_raw_fd().cast_unsigned() }).map(drop)
 }
 
 fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<i32> {

@@ -72,7 +72,7 @@ pub fn route(snapshot: &Snapshot, destination: SocketAddr, random: u64) -> Route
         return towards(snapshot, dialled, None);
     };
     let service = Arc::clone(service);
-    match pick(port, random) {
+    match pick(port, dialled.is_ipv4(), random) {
         Some(endpoint) => {
             let address = SocketAddr::new(endpoint.address.to_canonical(), endpoint.port);
             towards(snapshot, address, Some(service))
@@ -91,12 +91,18 @@ fn towards(snapshot: &Snapshot, address: SocketAddr, service: Option<Arc<Service
     }
 }
 
-/// Picks one of the ready endpoints.
-fn pick(port: &ServicePort, random: u64) -> Option<&Endpoint> {
-    let ready: Vec<&Endpoint> = port.endpoints.iter().filter(|endpoint| endpoint.ready).collect();
-    let count = u64::try_from(ready.len()).ok().filter(|count| *count > 0)?;
-    let index = usize::try_from(random % count).ok()?;
-    ready.get(index).copied()
+/// Picks one of the ready endpoints, of the family that was dialled if there is any.
+fn pick(port: &ServicePort, is_ipv4: bool, random: u64) -> Option<&Endpoint> {
+    let ready = || port.endpoints.iter().filter(|endpoint| endpoint.ready);
+    let same_family = || ready().filter(|endpoint| endpoint.address.to_canonical().is_ipv4() == is_ipv4);
+    let index = |count: usize| {
+        let count = u64::try_from(count).ok().filter(|count| *count > 0)?;
+        usize::try_from(random % count).ok()
+    };
+    match index(same_family().count()) {
+        Some(index) => same_family().nth(index),
+        None => ready().nth(index(ready().count())?),
+    }
 }
 
 #[cfg(test)]

@@ -41,11 +41,15 @@ pub enum OutputFormat {
 /// # Errors
 /// When the result cannot be printed.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    report(args, &mut io::stdout().lock())
+}
+
+/// Checks the objects and prints the result to `out`.
+fn report(args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let checked = check(&args.paths, &args.trust_domain);
-    let mut out = io::stdout().lock();
     let printed = match args.output {
-        OutputFormat::Text => print_text(&mut out, &checked),
-        OutputFormat::Json => print_json(&mut out, &checked),
+        OutputFormat::Text => print_text(out, &checked),
+        OutputFormat::Json => print_json(out, &checked),
     };
     match printed {
         // Whoever reads only the first lines has seen what they wanted.

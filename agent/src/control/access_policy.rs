@@ -44,6 +44,7 @@ pub(super) fn read(object: &Cursor<'_>, cluster_wide: bool, findings: &mut Findi
         None => {
             findings.error(
                 object
+                    .follow(&["spec"])
                     .finding("the policy has no spec")
                     .with_hint("write `spec: {rules: []}` for an Allow policy that admits nobody"),
             );
@@ -55,14 +56,14 @@ pub(super) fn read(object: &Cursor<'_>, cluster_wide: bool, findings: &mut Findi
 
 fn read_id(top: &Fields<'_>, cluster_wide: bool, findings: &mut Findings) -> Option<PolicyId> {
     let Some(metadata) = top.get("metadata") else {
-        findings.error(top.cursor.finding("the policy has no metadata"));
+        findings.error(top.cursor.follow(&["metadata"]).finding("the policy has no metadata"));
         return None;
     };
     let metadata = Fields::of(&metadata, &METADATA, findings)?;
     let name = match metadata.get("name") {
         Some(name) => fields::name(&name, findings)?,
         None => {
-            findings.error(metadata.cursor.finding("the policy has no metadata.name"));
+            findings.error(metadata.cursor.follow(&["name"]).finding("the policy has no metadata.name"));
             return None;
         }
     };
@@ -132,6 +133,3 @@ fn read_action(field: &Cursor<'_>, findings: &mut Findings) -> Option<Action> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,6 +2,7 @@
 //!
 //! Reads `*.yaml`, `*.yml` and `*.json` of the directory and of its direct sub-directories, in the order of their names,
 //! and skips names that begin with a `.`. All files together are one state: valid as a whole or not at all.
+//! An empty directory is the empty state at the start; later it is taken for an accident.
 
 mod watch;
 

@@ -19,7 +19,7 @@ use super::finding::Finding;
 
 /// The largest file in bytes.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
-/// The most values in one file: about 10,000 pods as a cluster prints them.
+/// The most values in one file: a few thousand pods as a cluster prints them.
 const MAX_NODES: usize = 2_000_000;
 /// The most documents in one file.
 const MAX_DOCUMENTS: usize = 50_000;
@@ -169,17 +169,22 @@ fn too_large(file: &Path) -> Finding {
 fn unparsable(file: &Path, error: &serde_saphyr::Error) -> Finding {
     use serde_saphyr::Error;
     let place = error.location().map(Place::from).unwrap_or_default();
-    let message = match error.without_snippet() {
+    let mut innermost = error.without_snippet();
+    while let Error::AliasError { error, .. } = innermost {
+        innermost = error.without_snippet();
+    }
+    let message = match innermost {
         Error::Budget { breach: BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. }, .. } => {
             return too_large(file);
         }
         Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
             format!("nested deeper than {MAX_DEPTH} levels, which is more than ambit reads")
         }
-        Error::Budget { breach, .. } => format!("more than ambit reads: {breach:?}"),
-        Error::AliasReplayLimitExceeded { .. }
+        Error::Budget { breach: BudgetBreach::RecordedAnchorEvents { .. }, .. }
+        | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => "aliases repeat too much of the document".to_owned(),
+        Error::Budget { breach, .. } => format!("more than ambit reads: {breach:?}"),
         other => format!("cannot be parsed: {}", one_line(&other.to_string())),
     };
     Finding { line: place.line, column: place.column, ..Finding::about_file(file, message) }

@@ -210,6 +210,3 @@ pub(super) fn namespace_of(metadata: &ObjectMeta) -> &str {
 pub(super) fn name_of(metadata: &ObjectMeta) -> &str {
     metadata.name.as_deref().unwrap_or_default()
 }
-
-#[cfg(test)]
-mod tests;

@@ -13,7 +13,7 @@ use crate::{identity::tls, observe::chain};
 use ambit_abi::TUNNEL_PORT;
 use ambit_core::{identity::SpiffeId, policy::Connection};
 use bytes::Bytes;
-use h2::{RecvStream, server::SendResponse};
+use h2::{Reason, RecvStream, server::SendResponse};
 use http::{Method, Request, Response, StatusCode};
 use std::{
     net::SocketAddr,
@@ -130,6 +130,10 @@ async fn serve_tunnel(
         tracing::error!(pod = %pod.key, "tunnel refused: the pod has no valid certificate");
         return;
     };
+    // Frames are written as they come: the next one must not wait until the peer has acknowledged the last.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
     let handshake = async {
         let (stream, peer) = tls::accept(stream, identity.server_config()).await?;
         let connection = tunnel::server().handshake::<_, Bytes>(stream).await?;
@@ -158,13 +162,17 @@ async fn serve_tunnel(
     loop {
         tokio::select! {
             accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
+                Some(Ok((request, mut respond))) => {
                     used = Instant::now();
+                    let Some(place) = caller.pod.place() else {
+                        respond.send_reset(Reason::REFUSED_STREAM);
+                        continue;
+                    };
                     let caller = Arc::clone(&caller);
                     let open = OpenStream::new(&streams);
                     tokio::spawn(async move {
                         caller.serve(request, respond).await;
-                        drop(open);
+                        drop((open, place));
                     });
                 }
                 Some(Err(error)) => {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::apply::ask;
@@ -66,6 +67,17 @@ impl Agent {
         must(ask(&self.socket(), "connections"))
     }
 
+    /// Returns the most memory that the agent has used so far, in bytes.
+    #[track_caller]
+    pub fn peak_memory(&self) -> u64 {
+        must(peak_memory(self.pid()))
+    }
+
+    /// Returns the agent's process, to signal it or to wait for its end.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
     /// Returns everything the agent has logged since it was last started.
     pub fn log(&self) -> String {
         self.process.log()
@@ -112,6 +124,14 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.node.shared.forget_agent(self.node.name());
     }
+}
+
+fn peak_memory(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let field = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let kilobytes: u64 = field.trim().trim_end_matches(" kB").parse().context("read VmHWM")?;
+    Ok(kilobytes * 1024)
 }
 
 fn socket(node: &Node) -> PathBuf {

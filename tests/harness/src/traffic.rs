@@ -128,6 +128,14 @@ impl Place {
     }
 }
 
+impl Process {
+    /// Returns the JSON result of a `traffic` that has ended.
+    #[track_caller]
+    pub fn result(&self) -> Value {
+        must(last_json(&self.stdout()).with_context(|| format!("read the result in {:?}", self.log())))
+    }
+}
+
 fn last_json(printed: &str) -> Result<Value> {
     let line = printed.lines().rfind(|line| line.starts_with('{')).context("it printed no JSON")?;
     serde_json::from_str(line).context("it printed broken JSON")

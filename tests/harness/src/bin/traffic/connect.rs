@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -24,6 +24,9 @@ pub(crate) struct Connect {
     /// How many at a time.
     #[arg(long, default_value_t = 1)]
     concurrency: u64,
+    /// Exchange nothing before `--concurrency` connections stand at the same time.
+    #[arg(long)]
+    together: bool,
     /// What is sent and must come back.
     #[arg(long, default_value = "ambit-traffic")]
     payload: String,
@@ -38,6 +41,34 @@ enum Expect {
     Hello,
     /// It echoes.
     Echo,
+}
+
+/// Holds connections until the first `wanted` stand; later ones pass.
+struct Meeting {
+    missing: Mutex<u64>,
+    complete: Condvar,
+}
+
+impl Meeting {
+    fn new(wanted: u64) -> Self {
+        Self { missing: Mutex::new(wanted), complete: Condvar::new() }
+    }
+
+    fn arrive(&self) {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        *missing = missing.saturating_sub(1);
+        self.complete.notify_all();
+        // Whoever waits is woken by the last one, or by one that gives up.
+        let met = self.complete.wait_while(missing, |missing| *missing > 0);
+        drop(met);
+    }
+
+    fn give_up(&self, failed: bool) {
+        if failed {
+            *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+            self.complete.notify_all();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -81,13 +112,18 @@ impl Connect {
     pub(crate) fn run(&self) -> Result<Value> {
         let outcome = Mutex::new(Outcome::default());
         let taken = AtomicU64::new(0);
+        let workers = self.concurrency.min(self.count);
+        let meeting = Meeting::new(if self.together { workers } else { 0 });
         std::thread::scope(|scope| {
-            for _ in 0..self.concurrency.min(self.count) {
+            for _ in 0..workers {
                 scope.spawn(|| {
                     while taken.fetch_add(1, Ordering::Relaxed) < self.count {
                         let start = Instant::now();
                         let greeted = self.expect == Expect::Hello;
-                        let result = exchange(&self.target, greeted, self.payload.as_bytes());
+                        let (payload, meet) = (self.payload.as_bytes(), || meeting.arrive());
+                        let result = exchange(&self.target, greeted, payload, meet);
+                        // One that failed before it stood must not keep the others waiting.
+                        meeting.give_up(result.is_err());
                         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
                         outcome.note(result, start.elapsed());
                     }

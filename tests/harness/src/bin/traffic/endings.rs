@@ -4,13 +4,14 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 use socket2::SockRef;
 
 use crate::Target;
 use crate::exchange::{kind, open};
 use crate::pattern::Pattern;
+use crate::signals;
 
 /// Makes the connection end with a reset as soon as its last handle is closed.
 ///
@@ -91,10 +92,35 @@ pub(crate) struct Stall {
     /// Give up after this many bytes: something takes them without an end.
     #[arg(long, default_value_t = 4 << 30)]
     limit: u64,
+    /// How many connections at once.
+    #[arg(long, default_value_t = 1)]
+    connections: u64,
+    /// Say `stalled` once the paths are full, and keep them so until SIGTERM.
+    #[arg(long)]
+    keep: bool,
 }
 
 impl Stall {
     pub(crate) fn run(&self) -> Result<Value> {
+        signals::on_stop(|| ())?;
+        let filled = std::thread::scope(|scope| {
+            let fills: Vec<_> = (0..self.connections).map(|_| scope.spawn(|| self.fill())).collect();
+            let filled =
+                fills.into_iter().map(|fill| fill.join().map_err(|_| anyhow!("a filler panicked"))?);
+            filled.collect::<Result<Vec<_>>>()
+        })?;
+        if self.keep {
+            println!("stalled");
+            while !signals::stopped() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        let end = filled.iter().map(|full| full.end.as_str()).find(|end| *end != "full").unwrap_or("full");
+        let most = filled.iter().map(|full| full.bytes).max();
+        Ok(json!({"bytes": filled.iter().map(|full| full.bytes).sum::<u64>(), "most": most, "end": end}))
+    }
+
+    fn fill(&self) -> Result<Filled> {
         let mut stream = open(&self.target).with_context(|| format!("connect to {}", self.target.to))?;
         let mut pattern = Pattern::new(0);
         let mut sent = 0;
@@ -114,6 +140,13 @@ impl Stall {
                 Err(error) => break kind(&error),
             }
         };
-        Ok(json!({"bytes": sent, "end": end}))
+        Ok(Filled { _stream: stream, bytes: sent, end })
     }
+}
+
+/// A connection that took what it could.
+struct Filled {
+    _stream: TcpStream,
+    bytes: u64,
+    end: String,
 }

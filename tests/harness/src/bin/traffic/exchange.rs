@@ -28,11 +28,17 @@ pub(crate) fn open(target: &Target) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads the server's greeting (if it gives one), sends the payload, reads it back, and ends in order.
-pub(crate) fn exchange(target: &Target, greeted: bool, payload: &[u8]) -> io::Result<Seen> {
+/// Reads the server's greeting (if it gives one), calls `meet`, sends the payload, reads it back, and ends in order.
+pub(crate) fn exchange(
+    target: &Target,
+    greeted: bool,
+    payload: &[u8],
+    meet: impl FnOnce(),
+) -> io::Result<Seen> {
     let stream = open(target)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let hello = greeted.then(|| read_hello(&mut reader)).transpose()?;
+    meet();
     (&stream).write_all(payload)?;
     let mut back = vec![0; payload.len()];
     reader.read_exact(&mut back)?;
@@ -42,10 +48,11 @@ pub(crate) fn exchange(target: &Target, greeted: bool, payload: &[u8]) -> io::Re
     // Asked late on purpose: a proxy must keep the addresses for as long as the connection lives.
     let seen = Seen { getpeername: stream.peer_addr()?, getsockname: stream.local_addr()?, hello };
     stream.shutdown(Shutdown::Write)?;
-    if reader.read(&mut [0; 1])? != 0 {
-        return Err(io::Error::new(ErrorKind::InvalidData, "more came back than was sent"));
+    // `bytes` goes on after a signal, which a bare `read` reports as an error.
+    match reader.bytes().next().transpose()? {
+        None => Ok(seen),
+        Some(_) => Err(io::Error::new(ErrorKind::InvalidData, "more came back than was sent")),
     }
-    Ok(seen)
 }
 
 fn read_hello(reader: &mut impl BufRead) -> io::Result<Hello> {

@@ -79,7 +79,7 @@ impl Loop {
         // The longest time without a good connection tells an interruption from single failures.
         let (mut last_good, mut longest_gap) = (Instant::now(), Duration::ZERO);
         while !signals::stopped() {
-            match exchange(&self.target, true, b"ambit-loop") {
+            match exchange(&self.target, true, b"ambit-loop", || ()) {
                 Ok(_) => {
                     ok += 1;
                     longest_gap = longest_gap.max(last_good.elapsed());

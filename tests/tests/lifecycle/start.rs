@@ -1,0 +1,100 @@
+//! How an agent starts beside another one, outside the cgroup root, and how everything is undone.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use ambit_harness::{Mesh, Node, binary, wait_until};
+
+/// Returns the command line of an agent of `node` whose pins and socket are `bpffs` and `socket`.
+fn agent(mut command: Command, mesh: &Mesh, node: &Node, bpffs: &Path, socket: &Path) -> Command {
+    command.args(["agent", "--node", node.name()]);
+    command.arg("--source").arg(format!("dir:{}", mesh.bed.objects().display()));
+    command.arg("--cgroup-root").arg(node.cgroup());
+    command.arg("--bpffs").arg(bpffs).arg("--socket").arg(socket);
+    command.arg("--state-dir").arg(node.dir().join("state"));
+    command.arg("--ca-dir").arg(mesh.bed.dir().join("ca"));
+    command
+}
+
+#[track_caller]
+fn assert_refused(output: &Output, words: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains(words), "{said}");
+}
+
+#[test]
+fn a_second_agent_on_the_same_socket_or_pins_refuses_to_start() {
+    let mesh = Mesh::start("second", "strict", &[]);
+    let _server = mesh.far.serve("hello", 8080);
+    let (bpffs, socket) = (mesh.a.bpffs(), mesh.agents[0].socket());
+    let (other_bpffs, other_socket) =
+        (mesh.a.bpffs().with_file_name("second"), socket.with_file_name("second"));
+    let second = |bpffs: &Path, socket: &Path| {
+        let command = mesh.a.command("agent", binary("ambit").to_str().unwrap());
+        agent(command, &mesh, &mesh.a, bpffs, socket).output().unwrap()
+    };
+    assert_refused(&second(&other_bpffs, &socket), "another agent answers at");
+    assert_refused(&second(&bpffs, &other_socket), "another agent");
+    assert_eq!(mesh.agents[0].status()["ready"], true, "the first one still answers");
+    mesh.wait_captured();
+    assert!(mesh.client.connect_with(mesh.far.addr(8080), &["--count", "20"]).all_ok());
+}
+
+#[test]
+fn an_agent_from_outside_the_cgroup_root_moves_below_it() {
+    let mut mesh = Mesh::start("moves", "strict", &[]);
+    let _servers = [mesh.far.serve("hello", 8080), mesh.client.serve("hello", 8080)];
+    mesh.agents[0].kill();
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", mesh.a.host("agent").netns().display())).arg("--").arg(binary("ambit"));
+    let socket = mesh.agents[0].socket();
+    let mut outsider = agent(command, &mesh, &mesh.a, &mesh.a.bpffs(), &socket).spawn().unwrap();
+    let cgroup = || std::fs::read_to_string(format!("/proc/{}/cgroup", outsider.id())).unwrap_or_default();
+    let name = mesh.a.cgroup().file_name().unwrap().to_str().unwrap().to_owned();
+    wait_until("the agent to move below its cgroup root", Duration::from_secs(10), || {
+        cgroup()
+            .lines()
+            .any(|line| line.starts_with("0::") && line.ends_with(&format!("/{name}/ambit-agent")))
+    });
+    mesh.client.wait_connect(mesh.far.addr(8080), true, Duration::from_secs(10));
+    // Its own sockets meet its hooks: the far pod reaches the client through it, and the client sees who calls.
+    let seen = mesh.far.connect(mesh.client.addr(8080));
+    assert!(seen.all_ok(), "{seen:?}");
+    assert_eq!(seen.hello.unwrap()["accept"], seen.getsockname.unwrap());
+    outsider.kill().unwrap();
+    outsider.wait().unwrap();
+}
+
+#[test]
+fn cleanup_leaves_no_pin_and_traffic_flows_as_before() {
+    let mut mesh = Mesh::start("cleanup", "strict", &[]);
+    let _hello = mesh.far.serve("hello", 8080);
+    let ways = [mesh.far.addr(8080), mesh.far.addr6(8080), mesh.far_service.addr(), mesh.far_service.addr6()];
+    for agent in &mut mesh.agents {
+        agent.kill();
+    }
+    for to in ways {
+        assert!(mesh.client.connect(to).none_ok(), "{to}");
+    }
+    for node in [&mesh.a, &mesh.b] {
+        let mut cleanup = Command::new(binary("ambit"));
+        let output = cleanup.arg("cleanup").arg("--bpffs").arg(node.bpffs()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("removed"), "{output:?}");
+        let left = std::fs::read_dir(node.bpffs()).into_iter().flatten().count();
+        assert_eq!(left, 0, "pins are left below {}", node.bpffs().display());
+    }
+    for to in ways {
+        let seen = mesh.client.connect(to);
+        assert!(seen.all_ok(), "{to}: {seen:?}");
+        assert_eq!(seen.getpeername, Some(to));
+    }
+    for agent in &mut mesh.agents {
+        agent.restart();
+    }
+    mesh.wait_captured();
+    assert!(mesh.client.connect(mesh.far.addr(8080)).all_ok());
+    assert_eq!(mesh.allowed(1), 1, "enforced again");
+}

@@ -1,0 +1,14 @@
+//! Who may connect to whom: policies and modes on real pods, and the words in which a refusal is told.
+
+#[path = "policy/changes.rs"]
+mod changes;
+#[path = "policy/host.rs"]
+mod host;
+#[path = "policy/modes.rs"]
+mod modes;
+#[path = "policy/rules.rs"]
+mod rules;
+#[path = "policy/told.rs"]
+mod told;
+#[path = "policy/world.rs"]
+mod world;
