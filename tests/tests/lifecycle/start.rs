@@ -1,8 +1,8 @@
 //! How an agent starts beside another one, outside the cgroup root, and how everything is undone.
 
 use std::path::Path;
-use std::process::{Command, Output};
-use std::time::Duration;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use ambit_harness::{Mesh, Node, binary, wait_until};
 
@@ -33,7 +33,15 @@ fn a_second_agent_on_the_same_socket_or_pins_refuses_to_start() {
         (mesh.a.bpffs().with_file_name("second"), socket.with_file_name("second"));
     let second = |bpffs: &Path, socket: &Path| {
         let command = mesh.a.command("agent", binary("ambit").to_str().unwrap());
-        agent(command, &mesh, &mesh.a, bpffs, socket).output().unwrap()
+        let mut command = agent(command, &mesh, &mesh.a, bpffs, socket);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        // One that does start must not run on.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        wait_until("the second agent to end", Duration::from_secs(10), || {
+            let late = Instant::now() > deadline && child.kill().is_ok();
+            late || child.try_wait().unwrap().is_some()
+        });
+        child.wait_with_output().unwrap()
     };
     assert_refused(&second(&other_bpffs, &socket), "another agent answers at");
     assert_refused(&second(&bpffs, &other_socket), "another agent");
