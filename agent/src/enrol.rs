@@ -162,7 +162,7 @@ impl Enrolment {
     }
 
     fn enrol(&mut self, pod: WantedPod) -> Result<Enrolled, EnrolError> {
-        let path = pod.netns.as_deref().ok_or(EnrolError::NoNetns)?;
+        let path = pod.netns.as_deref().filter(|path| !path.is_empty()).ok_or(EnrolError::NoNetns)?;
         let netns = Netns::open(&self.plane.home, Path::new(path))?;
         let cookie = netns.cookie();
         if let Some((other, _)) = self.enrolled.iter().find(|(_, pod)| pod.entry.netns_cookie == cookie) {

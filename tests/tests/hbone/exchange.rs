@@ -67,3 +67,12 @@ fn a_service_name_leads_to_the_port_behind_it() {
     assert_eq!(seen["answers"], json!({"200": 1}), "{seen}");
     assert_eq!(seen["hello"]["getsockname"], world.server.addr(PORT).to_string());
 }
+
+#[test]
+fn a_short_exchange_waits_for_no_delayed_acknowledgement() {
+    let world = World::new("hbone-delay", "hello");
+    let seen = world.client.connect_with(world.server.addr(PORT), &["--count", "200"]);
+    assert_eq!(seen.ok, 200, "{seen:?}");
+    // The kernel holds an acknowledgement back for 40 ms; an exchange takes about one.
+    assert!(seen.p50_ms < 20.0, "{seen:?}");
+}

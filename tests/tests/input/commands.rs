@@ -23,12 +23,12 @@ fn check_tells_file_line_field_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("server.yaml"), SERVER).unwrap();
     for case in &CASES {
-        std::fs::write(folder.path().join("mistake.yaml"), case.text).unwrap();
-        let (code, text, _) = ambit(folder.path(), &["check", "server.yaml", "mistake.yaml"]);
+        std::fs::write(folder.path().join("z-mistake.yaml"), case.text).unwrap();
+        let (code, text, _) = ambit(folder.path(), &["check", "server.yaml", "z-mistake.yaml"]);
         assert_eq!(code, Some(1), "{}: {text}", case.name);
         let first = text.lines().next().unwrap();
         assert!(
-            first.starts_with("error: mistake.yaml") && first.contains(case.place),
+            first.starts_with("error: z-mistake.yaml") && first.contains(case.place),
             "{}: {text}",
             case.name
         );
@@ -40,7 +40,7 @@ fn check_tells_file_line_field_and_what_to_do() {
         let report: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(report["valid"], false);
         let error = &report["errors"][0];
-        assert!(error["file"].as_str().unwrap().ends_with("mistake.yaml"), "{}: {json}", case.name);
+        assert!(error["file"].as_str().unwrap().ends_with("z-mistake.yaml"), "{}: {json}", case.name);
         assert!(error["line"].as_u64() > Some(0), "{}: {json}", case.name);
         assert_eq!(
             error["field"].as_str().filter(|field| !field.is_empty()),

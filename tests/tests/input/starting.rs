@@ -31,17 +31,17 @@ fn an_agent_does_not_start_with_a_mistake_and_attaches_nothing() {
     bed.label_namespace("shop", "strict");
     bed.publish();
     for case in &CASES {
-        bed.write_object("mistake.yaml", case.text);
+        bed.write_object("z-mistake.yaml", case.text);
         bed.publish();
         let said = fails(&node, bed.objects(), &[]);
-        for words in ["mistake.yaml", case.place, case.field.unwrap_or_default(), case.says, case.hint] {
+        for words in ["z-mistake.yaml", case.place, case.field.unwrap_or_default(), case.says, case.hint] {
             assert!(said.contains(words), "{}: {words:?} in {said}", case.name);
         }
     }
     // Without hooks the pod is as open as before.
     let _application = server.serve("hello", 8080);
     assert!(node.host("system").connect(server.addr(8080)).all_ok());
-    bed.remove_object("mistake.yaml");
+    bed.remove_object("z-mistake.yaml");
     bed.publish();
     let agent = node.start_agent(&[]);
     assert_eq!(agent.status()["pods"][0]["captured"], true);
