@@ -1,5 +1,7 @@
 //! Tunnels from and to a peer that is not ambit: what it may do, what it may not, and that nobody else notices.
 
+#![allow(clippy::unwrap_used, reason = "what the helpers of a test unwrap is the test's own failure")]
+
 #[path = "hbone/certificates.rs"]
 mod certificates;
 #[path = "hbone/exchange.rs"]
