@@ -16,13 +16,19 @@ mod tunnel;
 pub use netns::{Home, Netns, NetnsError};
 
 use crate::{identity::store::IdentityStore, observe::Decisions};
-use ambit_abi::listener_kind;
+use ambit_abi::{flow_kind, listener_kind};
 use ambit_bpf::{Kernel, KernelError, socket_cookie};
 use ambit_core::{identity::SpiffeId, model::WorkloadKey, state::Snapshot};
 use arc_swap::ArcSwap;
-use live::Live;
+use live::{Caller, ConnectionRow, Live};
 use pool::Pool;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -56,6 +62,8 @@ pub struct Dataplane {
     pub home: Arc<Home>,
     /// The cluster's name, as peers see it.
     pub cluster: String,
+    /// The enrolled pods of this node by slot: whom the kernel means when it attests a flow.
+    pub local: ArcSwap<HashMap<u32, Arc<LocalPod>>>,
     pool: Pool,
     accepted: Arc<direct::Accepted>,
 }
@@ -70,16 +78,24 @@ pub struct LocalPod {
     pub netns: Netns,
     /// Who it is.
     pub identity: SpiffeId,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
     handshakes: Arc<Semaphore>,
     places: Arc<Semaphore>,
 }
 
 impl LocalPod {
     /// Describes an instance of a pod.
-    pub fn new(key: WorkloadKey, slot: u32, netns: Netns, identity: SpiffeId) -> Arc<Self> {
+    pub fn new(
+        key: WorkloadKey,
+        slot: u32,
+        netns: Netns,
+        identity: SpiffeId,
+        addresses: Vec<IpAddr>,
+    ) -> Arc<Self> {
         let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Arc::new(Self { key, slot, netns, identity, handshakes, places })
+        Arc::new(Self { key, slot, netns, identity, addresses, handshakes, places })
     }
 }
 
@@ -112,7 +128,18 @@ impl Dataplane {
         cluster: String,
     ) -> Arc<Self> {
         let (live, pool, accepted) = (Arc::default(), Pool::default(), Arc::default());
-        Arc::new(Self { kernel, identities, state, live, decisions, home, cluster, pool, accepted })
+        Arc::new(Self {
+            kernel,
+            identities,
+            state,
+            live,
+            decisions,
+            home,
+            cluster,
+            local: ArcSwap::default(),
+            pool,
+            accepted,
+        })
     }
 
     /// Makes the listeners of `pod` and accepts until the returned set is dropped; connections that were accepted go
@@ -133,6 +160,35 @@ impl Dataplane {
     /// Closes connections to `pods` that the agent does not carry and that `snapshot` does not allow.
     pub async fn sweep_direct(self: Arc<Self>, pods: Vec<Arc<LocalPod>>, snapshot: Arc<Snapshot>) {
         direct::sweep(self, pods, snapshot).await;
+    }
+
+    /// Returns who opened the connection from `client` to `server`, as the kernel attests: a pod of this node, the node
+    /// itself, or nobody that it knows.
+    fn attested(&self, client: SocketAddr, server: SocketAddr) -> Result<Caller, KernelError> {
+        let Some(flow) = self.kernel.flow(client, server)? else { return Ok(Caller::Unverified) };
+        Ok(match flow.kind {
+            flow_kind::HOST if flow.netns_cookie == self.home.cookie() => Caller::Host,
+            flow_kind::POD => self.caller(flow.slot, flow.netns_cookie),
+            _ => Caller::Unverified,
+        })
+    }
+
+    /// Returns the pod with this slot as a caller, if it still is that instance.
+    fn caller(&self, slot: u32, netns_cookie: u64) -> Caller {
+        let local = self.local.load();
+        let pod = local.get(&slot).filter(|pod| pod.netns.cookie() == netns_cookie);
+        pod.map_or(Caller::Unverified, |pod| Caller::Identity(pod.identity.clone()))
+    }
+
+    /// Returns the pod with this slot as a caller.
+    pub(crate) fn instance(&self, slot: u32) -> Caller {
+        let local = self.local.load();
+        local.get(&slot).map_or(Caller::Unverified, |pod| Caller::Identity(pod.identity.clone()))
+    }
+
+    /// Returns the connections between pods of this node that need no agent.
+    pub fn direct_connections(&self) -> Vec<ConnectionRow> {
+        direct::rows(self)
     }
 
     /// Forgets the tunnels of a pod that was released.
