@@ -16,16 +16,22 @@ mod tunnel;
 pub use netns::{Home, Netns, NetnsError};
 
 use crate::{identity::store::IdentityStore, observe::Decisions};
-use ambit_abi::listener_kind;
+use ambit_abi::{flow_kind, listener_kind};
 use ambit_bpf::{Kernel, KernelError, socket_cookie};
 use ambit_core::{identity::SpiffeId, model::WorkloadKey, state::Snapshot};
 use arc_swap::ArcSwap;
-use live::Live;
+use live::{Caller, ConnectionRow, Live};
 use pool::Pool;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 
@@ -35,6 +41,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKLOG: i32 = 4096;
 /// Tunnels to one pod whose peer has not yet proved who it is.
 const MAX_HANDSHAKES: usize = 1024;
+/// Connections that the agent carries for one pod at a time, streams and tunnels included.
+const MAX_CONNECTIONS: usize = 32_768;
 /// How long accepting pauses when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -54,6 +62,8 @@ pub struct Dataplane {
     pub home: Arc<Home>,
     /// The cluster's name, as peers see it.
     pub cluster: String,
+    /// The enrolled pods of this node by slot: whom the kernel means when it attests a flow.
+    pub local: ArcSwap<HashMap<u32, Arc<LocalPod>>>,
     pool: Pool,
     accepted: Arc<direct::Accepted>,
 }
@@ -68,14 +78,31 @@ pub struct LocalPod {
     pub netns: Netns,
     /// Who it is.
     pub identity: SpiffeId,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
     handshakes: Arc<Semaphore>,
+    places: Arc<Semaphore>,
 }
 
 impl LocalPod {
     /// Describes an instance of a pod.
-    pub fn new(key: WorkloadKey, slot: u32, netns: Netns, identity: SpiffeId) -> Arc<Self> {
+    pub fn new(
+        key: WorkloadKey,
+        slot: u32,
+        netns: Netns,
+        identity: SpiffeId,
+        addresses: Vec<IpAddr>,
+    ) -> Arc<Self> {
         let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-        Arc::new(Self { key, slot, netns, identity, handshakes })
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        Arc::new(Self { key, slot, netns, identity, addresses, handshakes, places })
+    }
+}
+
+impl LocalPod {
+    /// Returns a place for one more connection, given up when dropped; `None` when the pod has all it may have.
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 }
 
@@ -101,7 +128,18 @@ impl Dataplane {
         cluster: String,
     ) -> Arc<Self> {
         let (live, pool, accepted) = (Arc::default(), Pool::default(), Arc::default());
-        Arc::new(Self { kernel, identities, state, live, decisions, home, cluster, pool, accepted })
+        Arc::new(Self {
+            kernel,
+            identities,
+            state,
+            live,
+            decisions,
+            home,
+            cluster,
+            local: ArcSwap::default(),
+            pool,
+            accepted,
+        })
     }
 
     /// Makes the listeners of `pod` and accepts until the returned set is dropped; connections that were accepted go
@@ -122,6 +160,35 @@ impl Dataplane {
     /// Closes connections to `pods` that the agent does not carry and that `snapshot` does not allow.
     pub async fn sweep_direct(self: Arc<Self>, pods: Vec<Arc<LocalPod>>, snapshot: Arc<Snapshot>) {
         direct::sweep(self, pods, snapshot).await;
+    }
+
+    /// Returns who opened the connection from `client` to `server`, as the kernel attests: a pod of this node, the node
+    /// itself, or nobody that it knows.
+    fn attested(&self, client: SocketAddr, server: SocketAddr) -> Result<Caller, KernelError> {
+        let Some(flow) = self.kernel.flow(client, server)? else { return Ok(Caller::Unverified) };
+        Ok(match flow.kind {
+            flow_kind::HOST if flow.netns_cookie == self.home.cookie() => Caller::Host,
+            flow_kind::POD => self.caller(flow.slot, flow.netns_cookie),
+            _ => Caller::Unverified,
+        })
+    }
+
+    /// Returns the pod with this slot as a caller, if it still is that instance.
+    fn caller(&self, slot: u32, netns_cookie: u64) -> Caller {
+        let local = self.local.load();
+        let pod = local.get(&slot).filter(|pod| pod.netns.cookie() == netns_cookie);
+        pod.map_or(Caller::Unverified, |pod| Caller::Identity(pod.identity.clone()))
+    }
+
+    /// Returns the pod with this slot as a caller.
+    pub(crate) fn instance(&self, slot: u32) -> Caller {
+        let local = self.local.load();
+        local.get(&slot).map_or(Caller::Unverified, |pod| Caller::Identity(pod.identity.clone()))
+    }
+
+    /// Returns the connections between pods of this node that need no agent.
+    pub fn direct_connections(&self) -> Vec<ConnectionRow> {
+        direct::rows(self)
     }
 
     /// Forgets the tunnels of a pod that was released.
@@ -151,14 +218,24 @@ async fn accept(plane: Arc<Dataplane>, pod: Arc<LocalPod>, listener: TcpListener
             }
         };
         let (plane, pod, client) = (Arc::clone(&plane), Arc::clone(&pod), canonical(client));
+        let Some(place) = pod.place() else {
+            plane.decisions.limited(|| {
+                tracing::warn!(pod = %pod.key, src.addr = %client, limit = MAX_CONNECTIONS, "too many connections of one pod: connection reset");
+            });
+            drop(relay::Socket::new(stream));
+            continue;
+        };
         if kind == listener_kind::OUTBOUND {
-            tokio::spawn(outbound::serve(plane, pod, stream, client));
+            tokio::spawn(async move {
+                outbound::serve(plane, pod, stream, client).await;
+                drop(place);
+            });
         } else {
             let Ok(local) = stream.local_addr().map(canonical) else { continue };
             let entry = plane.accepted.enter(client, local);
             tokio::spawn(async move {
                 inbound::serve(plane, pod, stream, client, local).await;
-                drop(entry);
+                drop((entry, place));
             });
         }
     }

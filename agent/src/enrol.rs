@@ -3,6 +3,7 @@
 //! Decides nothing about connections. A pod that cannot be enrolled is reported and tried again; the others are not
 //! disturbed by it.
 
+mod lane;
 mod wanted;
 
 pub use wanted::{WantedPod, wanted_pods};
@@ -122,6 +123,13 @@ impl Enrolment {
         let enrolled = self.enrolled.values().map(|pod| pod.entry.netns_cookie);
         let cookies = enrolled.chain(self.blocked.iter().copied()).collect();
         self.plane.kernel.detach_stale(&cookies)?;
+        let pods: Vec<(u32, WorkloadKey)> =
+            self.enrolled.values().map(|pod| (pod.entry.slot, pod.wanted.key.clone())).collect();
+        // Verdicts speak of pods that exist, and come before the ways that lead to them.
+        self.plane.kernel.set_verdicts(&lane::verdicts(snapshot, &pods))?;
+        let callers = self.enrolled.values().map(|pod| (pod.entry.slot, Arc::clone(&pod.local)));
+        self.plane.local.store(Arc::new(callers.collect()));
+        self.plane.kernel.set_services(&snapshot.meshed_services())?;
         self.plane.kernel.set_destinations(&snapshot.redirect_destinations().into_iter().collect())
     }
 
@@ -154,7 +162,7 @@ impl Enrolment {
     }
 
     fn enrol(&mut self, pod: WantedPod) -> Result<Enrolled, EnrolError> {
-        let path = pod.netns.as_deref().ok_or(EnrolError::NoNetns)?;
+        let path = pod.netns.as_deref().filter(|path| !path.is_empty()).ok_or(EnrolError::NoNetns)?;
         let netns = Netns::open(&self.plane.home, Path::new(path))?;
         let cookie = netns.cookie();
         if let Some((other, _)) = self.enrolled.iter().find(|(_, pod)| pod.entry.netns_cookie == cookie) {
@@ -167,7 +175,8 @@ impl Enrolment {
         };
         let entry =
             PodEntry { netns_cookie: cookie, slot, addresses: pod.addresses.clone(), flags: pod.flags };
-        let local = LocalPod::new(pod.key.clone(), slot, netns.clone(), pod.identity.clone());
+        let local =
+            LocalPod::new(pod.key.clone(), slot, netns.clone(), pod.identity.clone(), pod.addresses.clone());
         // Listeners first, so that no connection finds the hooks without them; but without listeners the hooks are
         // attached all the same, and refuse.
         let accepting = self.plane.listen(&local);

@@ -2,7 +2,7 @@
 
 mod options;
 
-pub use options::{AgentOptions, DEFAULT_BPFFS, DEFAULT_SOCKET, SourceOption};
+pub use options::{AgentOptions, DEFAULT_BPFFS, DEFAULT_SOCKET, SameNode, SourceOption};
 
 use crate::{
     control::file::{self, FileSource},
@@ -62,6 +62,7 @@ pub async fn run(options: AgentOptions) -> anyhow::Result<()> {
         cgroup_root: cgroup_root.clone(),
         node_netns_cookie: home.cookie(),
         host_cgroups: options.host_cgroups.clone(),
+        direct_lane: options.same_node == SameNode::Direct,
     })?);
     let state = Arc::new(ArcSwap::new(Arc::clone(&source.snapshots.borrow())));
     let decisions = Arc::new(Decisions::new(Arc::clone(&state)));
@@ -88,7 +89,7 @@ pub async fn run(options: AgentOptions) -> anyhow::Result<()> {
     let answering = Arc::clone(&node);
     tokio::spawn(serve(listener, move |query| answering.answer(query)));
     if let Some(reader) = kernel.take_events() {
-        report_refusals(reader, decisions, state).context("follow the kernel's refusals")?;
+        report_refusals(reader, Arc::clone(&plane)).context("follow the kernel's refusals")?;
     }
     tokio::spawn(Arc::clone(&identities).run_renewal(std::future::pending()));
     tokio::spawn(async move { plane.sweep().await });
@@ -182,7 +183,11 @@ impl Node {
     fn answer(&self, query: Query) -> Value {
         let answer = match query {
             Query::Status => serde_json::to_value(self.status()),
-            Query::Connections => serde_json::to_value(json!({ "connections": self.plane.live.rows() })),
+            Query::Connections => {
+                let mut rows = self.plane.live.rows();
+                rows.extend(self.plane.direct_connections());
+                serde_json::to_value(json!({ "connections": rows }))
+            }
         };
         answer.unwrap_or_else(|error| json!({ "error": error.to_string() }))
     }

@@ -1,14 +1,18 @@
 //! `connect()`: remembers where an application wants to go, and rewrites the destination when the agent takes it.
 
 use crate::maps::{
-    AGENT_SOCKETS, DESTINATIONS, ENDPOINTS, HOST_CGROUPS, PODS, config, socket_state, socket_state_or_new,
+    AGENT_SOCKETS, BACKENDS, DESTINATIONS, ENDPOINTS, HOST_CGROUPS, PODS, SERVICES, config, socket_state,
+    socket_state_or_new,
 };
 use ambit_abi::{
-    Address, CONFIG_HOST_RESTRICTED, Destination, Pod, SocketAddress, SocketState, redirect_port, socket_role,
+    Address, CONFIG_DIRECT_LANE, CONFIG_HOST_RESTRICTED, Destination, Pod, SocketAddress, SocketState,
+    redirect_port, socket_role,
 };
 use aya_ebpf::{
     bindings::{bpf_sock, bpf_sock_addr},
-    helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_netns_cookie, bpf_get_socket_cookie},
+    helpers::generated::{
+        bpf_get_current_ancestor_cgroup_id, bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_get_socket_cookie,
+    },
     programs::SockAddrContext,
 };
 use core::ptr::{read_volatile, write_volatile};
@@ -105,11 +109,50 @@ fn decide(address: *mut bpf_sock_addr, destination: SocketAddress) -> Decision {
     if AGENT_SOCKETS.get_ptr(cookie).is_some() || destination.ip.is_loopback() {
         return Decision::Untouched;
     }
-    if destination.ip.same(&pod.ipv4) || destination.ip.same(&pod.ipv6) || !through_agent(&destination) {
+    if own(pod, &destination) {
         forget(socket);
         return Decision::Untouched;
     }
-    redirect(socket, pod, destination)
+    let direct_lane = config().flags & CONFIG_DIRECT_LANE != 0;
+    let target = if direct_lane { endpoint_behind(&destination) } else { destination };
+    let chosen = target.port != destination.port || !target.ip.same(&destination.ip);
+    // What the kernel itself can decide upon at the other end goes straight there: a pod of this node, or the pod
+    // itself. So does an endpoint outside the mesh.
+    let straight = own(pod, &target)
+        || (direct_lane && ENDPOINTS.get_ptr(target.ip).is_some())
+        || !through_agent(&target);
+    if !straight {
+        return redirect(socket, pod, destination, target);
+    }
+    if !chosen {
+        forget(socket);
+        return Decision::Untouched;
+    }
+    let Some(state) = socket_state_or_new(socket) else { return Decision::Refuse };
+    *state = SocketState { peer: destination, target, role: socket_role::SERVICE };
+    Decision::Redirect(target)
+}
+
+#[inline(always)]
+fn own(pod: &Pod, address: &SocketAddress) -> bool {
+    address.ip.same(&pod.ipv4) || address.ip.same(&pod.ipv6)
+}
+
+/// Returns an endpoint of the service at `destination`; `destination` itself where there is no such service, or none
+/// of its endpoints is ready, which is for the agent to say.
+#[inline(always)]
+fn endpoint_behind(destination: &SocketAddress) -> SocketAddress {
+    let key = Destination { ip: destination.ip, port: destination.port, _pad: 0 };
+    // SAFETY: the agent replaces values whole; an old one names endpoints that were ready a moment ago.
+    let Some(service) = (unsafe { SERVICES.get(key) }) else { return *destination };
+    if service.count == 0 {
+        return *destination;
+    }
+    // SAFETY: the helper takes no argument.
+    let random = unsafe { bpf_get_prandom_u32() };
+    let index = service.first.wrapping_add(random % service.count);
+    // SAFETY: as above.
+    unsafe { BACKENDS.get(index) }.map_or(*destination, |backend| backend.address)
 }
 
 #[inline(always)]
@@ -123,15 +166,15 @@ fn through_agent(destination: &SocketAddress) -> bool {
 }
 
 #[inline(always)]
-fn redirect(socket: *mut bpf_sock, pod: &Pod, destination: SocketAddress) -> Decision {
+fn redirect(socket: *mut bpf_sock, pod: &Pod, destination: SocketAddress, target: SocketAddress) -> Decision {
     let own = if destination.ip.is_v4() { pod.ipv4 } else { pod.ipv6 };
     // A pod without an address of this family has no way that the agent could take: never let it out unseen.
     if own.is_unspecified() {
         return Decision::Refuse;
     }
     let Some(state) = socket_state_or_new(socket) else { return Decision::Refuse };
-    *state = SocketState { peer: destination, role: socket_role::REDIRECTED };
-    Decision::Redirect(SocketAddress { ip: own, port: redirect_port(&destination), _pad: 0 })
+    *state = SocketState { peer: destination, target, role: socket_role::REDIRECTED };
+    Decision::Redirect(SocketAddress { ip: own, port: redirect_port(&target), _pad: 0 })
 }
 
 /// A socket may be connected again after a failure, to somewhere else: what was remembered no longer holds.
@@ -156,7 +199,7 @@ fn mark_host(socket: *mut bpf_sock, netns: u64, destination: &SocketAddress) {
         return;
     }
     if let Some(state) = socket_state_or_new(socket) {
-        *state = SocketState { peer: SocketAddress::default(), role: socket_role::HOST };
+        *state = SocketState { role: socket_role::HOST, ..SocketState::default() };
     }
 }
 

@@ -1,10 +1,11 @@
 //! What arrives at an enrolled pod: passed on, handed to the agent, or refused.
 
-use crate::maps::{ENDPOINTS, FLOWS, LISTENERS, report};
+use crate::maps::{ENDPOINTS, FLOWS, LISTENERS, VERDICTS, report};
 use ambit_abi::{
-    Address, Arrival, Event, FlowKey, Inbound, ListenerKey, decide, event_reason, listener_kind,
+    Address, Arrival, Event, FlowKey, Inbound, ListenerKey, VERDICT_BITS, VerdictKey, decide, event_reason,
+    flow_kind, listener_kind, verdict,
 };
-use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
+use aya_ebpf::{bindings::bpf_sk_lookup, btf_maps::lpm_trie::Key, programs::SkLookupContext};
 use core::ptr::read_volatile;
 
 const PASS: u32 = 1;
@@ -28,7 +29,7 @@ pub fn run(context: &SkLookupContext) -> u32 {
     let (key, family) = tuple(lookup);
     // SAFETY: the agent replaces values whole; an old one decides as it did a moment ago.
     let Some(endpoint) = (unsafe { ENDPOINTS.get(key.destination) }) else {
-        report(Event { key, slot: 0, reason: event_reason::UNKNOWN_ADDRESS });
+        report(Event { key, slot: 0, reason: event_reason::UNKNOWN_ADDRESS, source_slot: 0 });
         return DROP;
     };
     let mut arrival = Arrival {
@@ -37,16 +38,32 @@ pub fn run(context: &SkLookupContext) -> u32 {
         flow_kind: 0,
         flow_netns_cookie: 0,
         port: key.destination_port,
+        verdict: verdict::NONE,
     };
+    let mut source_slot = 0;
     // SAFETY: a flow that is replaced while it is read belongs to a tuple that no longer exists.
     if let Some(flow) = unsafe { FLOWS.get(key) } {
         arrival.flow_kind = flow.kind;
         arrival.flow_netns_cookie = flow.netns_cookie;
+        if flow.kind == flow_kind::POD && flow.netns_cookie != endpoint.netns_cookie {
+            source_slot = flow.slot;
+            let pair = VerdictKey::new(endpoint.slot, flow.slot, key.destination_port);
+            arrival.verdict = VERDICTS.get(&Key::new(VERDICT_BITS, pair)).copied().unwrap_or(verdict::NONE);
+        }
     }
     let kind = match decide(&arrival) {
         Inbound::Pass => return PASS,
         Inbound::RefuseUnverified => {
-            report(Event { key, slot: endpoint.slot, reason: event_reason::UNVERIFIED_IN_STRICT });
+            report(Event {
+                key,
+                slot: endpoint.slot,
+                reason: event_reason::UNVERIFIED_IN_STRICT,
+                source_slot,
+            });
+            return DROP;
+        }
+        Inbound::RefuseByPolicy => {
+            report(Event { key, slot: endpoint.slot, reason: event_reason::POLICY, source_slot });
             return DROP;
         }
         Inbound::Outbound => listener_kind::OUTBOUND,
@@ -56,7 +73,7 @@ pub fn run(context: &SkLookupContext) -> u32 {
     if LISTENERS.redirect_sk_lookup(context, listener, 0).is_ok() {
         return PASS;
     }
-    report(Event { key, slot: endpoint.slot, reason: event_reason::NO_LISTENER });
+    report(Event { key, slot: endpoint.slot, reason: event_reason::NO_LISTENER, source_slot });
     DROP
 }
 

@@ -1,11 +1,12 @@
 //! The maps, and the few accesses that the hooks share.
 
 use ambit_abi::{
-    Address, AgentSocket, Config, Destination, Endpoint, Event, Flow, FlowKey, ListenerKey, Pod, SocketState,
+    Address, AgentSocket, Backend, Config, Destination, Endpoint, Event, Flow, FlowKey, ListenerKey, Pod,
+    ServiceEntry, SocketState, VerdictKey,
 };
 use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
-    btf_maps::{Array, HashMap, LruHashMap, RingBuf, SkStorage, SockHash},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, RingBuf, SkStorage, SockHash},
     helpers::generated::bpf_sk_storage_get,
     macros::btf_map,
 };
@@ -23,6 +24,15 @@ pub static ENDPOINTS: HashMap<Address, Endpoint, 8192> = HashMap::new();
 /// What enrolled pods reach through the agent.
 #[btf_map]
 pub static DESTINATIONS: HashMap<Destination, u32, 262_144, { BPF_F_NO_PREALLOC }> = HashMap::new();
+/// Services with an enrolled endpoint, by address and port.
+#[btf_map]
+pub static SERVICES: HashMap<Destination, ServiceEntry, 65_536, { BPF_F_NO_PREALLOC }> = HashMap::new();
+/// The ready endpoints of those services.
+#[btf_map]
+pub static BACKENDS: HashMap<u32, Backend, 262_144, { BPF_F_NO_PREALLOC }> = HashMap::new();
+/// Compiled policies between the pods of this node.
+#[btf_map]
+pub static VERDICTS: LpmTrie<VerdictKey, u32, 1_048_576> = LpmTrie::new();
 /// Cgroups whose processes count as the node's own, when CONFIG_HOST_RESTRICTED.
 #[btf_map]
 pub static HOST_CGROUPS: HashMap<u64, u32, 64> = HashMap::new();

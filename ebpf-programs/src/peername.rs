@@ -42,6 +42,8 @@ pub fn getpeername6(context: &SockAddrContext) -> i32 {
 #[inline(always)]
 fn shown_peer(socket: *mut bpf_sock) -> Option<SocketAddress> {
     let state = socket_state(socket)?;
-    let rewritten = state.role == socket_role::REDIRECTED || state.role == socket_role::ACCEPTED;
+    let rewritten = state.role == socket_role::REDIRECTED
+        || state.role == socket_role::SERVICE
+        || state.role == socket_role::ACCEPTED;
     rewritten.then_some(state.peer)
 }

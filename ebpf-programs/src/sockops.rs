@@ -1,6 +1,6 @@
 //! The life of a TCP connection: its flow is announced before the first packet leaves and forgotten when it ends.
 
-use crate::maps::{AGENT_SOCKETS, FLOWS, PODS, socket_state, socket_state_or_new};
+use crate::maps::{AGENT_SOCKETS, ENDPOINTS, FLOWS, PODS, socket_state, socket_state_or_new};
 use ambit_abi::{Address, Flow, FlowKey, SocketAddress, SocketState, flow_kind, socket_role};
 use aya_ebpf::{
     bindings::{
@@ -91,22 +91,22 @@ fn announce(context: &SockOpsContext) {
         flow.peer = agent.client;
         let _ = AGENT_SOCKETS.remove(cookie);
     } else {
-        let role =
-            socket_state(socket(ops)).map_or((0, SocketAddress::default()), |state| (state.role, state.peer));
+        let state = socket_state(socket(ops)).map_or_else(SocketState::default, |state| *state);
         // SAFETY: PODS is never written by a program; a value that the agent replaces is read whole or not at all.
         match unsafe { PODS.get(netns_cookie) } {
             // Only an address that is the pod's own is attested: whoever may add addresses may not speak for others.
             Some(pod) if local.ip.same(&pod.ipv4) || local.ip.same(&pod.ipv6) => {
                 flow.slot = pod.slot;
                 flow.kind = flow_kind::POD;
-                if role.0 == socket_role::REDIRECTED {
+                if state.role == socket_role::REDIRECTED {
                     flow.kind = flow_kind::REDIRECTED;
-                    flow.peer = role.1;
-                } else if !remote.ip.same(&pod.ipv4) && !remote.ip.same(&pod.ipv6) {
+                    flow.peer = state.target;
+                    flow.dialled = state.peer;
+                } else if ENDPOINTS.get_ptr(remote.ip).is_none() {
                     return;
                 }
             }
-            None if role.0 == socket_role::HOST => flow.kind = flow_kind::HOST,
+            None if state.role == socket_role::HOST => flow.kind = flow_kind::HOST,
             _ => return,
         }
     }
@@ -127,7 +127,7 @@ fn show_client(context: &SockOpsContext) {
     }
     let peer = flow.peer;
     if let Some(state) = socket_state_or_new(socket(ops)) {
-        *state = SocketState { peer, role: socket_role::ACCEPTED };
+        *state = SocketState { peer, role: socket_role::ACCEPTED, ..SocketState::default() };
     }
 }
 

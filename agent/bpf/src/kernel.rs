@@ -4,12 +4,13 @@ use crate::{
     EventReader, KernelError,
     cgroup::cgroup_id,
     error::map_error,
+    lane::Lane,
     links::Links,
     tables::{Table, from_abi, socket_to_abi, to_abi},
 };
 use ambit_abi::{
-    ABI_VERSION, AgentSocket, CONFIG_HOST_RESTRICTED, Config, Destination, Endpoint, Flow, FlowKey,
-    ListenerKey, Pod,
+    ABI_VERSION, AgentSocket, Backend, CONFIG_DIRECT_LANE, CONFIG_HOST_RESTRICTED, Config, Destination,
+    Endpoint, Flow, FlowKey, ListenerKey, Pod, ServiceEntry, VerdictKey,
 };
 use aya::{
     Ebpf, EbpfLoader,
@@ -33,7 +34,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/am
 const CONNECT_PROGRAMS: [&str; 4] = ["connect4", "connect6", "getpeername4", "getpeername6"];
 const CONNECTION_PROGRAM: &str = "connection";
 const LOOKUP_PROGRAM: &str = "lookup";
-const PINNED_MAPS: [&str; 11] = [
+const PINNED_MAPS: [&str; 14] = [
     "CONFIG",
     "PODS",
     "ENDPOINTS",
@@ -45,6 +46,9 @@ const PINNED_MAPS: [&str; 11] = [
     "EVENTS",
     "EVENTS_LOST",
     "SOCKETS",
+    "SERVICES",
+    "BACKENDS",
+    "VERDICTS",
 ];
 
 /// A type of the ABI as aya takes it.
@@ -64,7 +68,20 @@ macro_rules! plain {
         unsafe impl aya::Pod for Raw<$kind> {}
     )*};
 }
-plain!(ambit_abi::Address, AgentSocket, Config, Destination, Endpoint, Flow, FlowKey, ListenerKey, Pod);
+plain!(
+    ambit_abi::Address,
+    AgentSocket,
+    Backend,
+    Config,
+    ServiceEntry,
+    VerdictKey,
+    Destination,
+    Endpoint,
+    Flow,
+    FlowKey,
+    ListenerKey,
+    Pod
+);
 
 /// What an agent gives the kernel.
 #[derive(Clone, Debug)]
@@ -77,6 +94,8 @@ pub struct KernelOptions {
     pub node_netns_cookie: u64,
     /// Cgroups whose processes count as the node's own; empty: every process in the node's network namespace.
     pub host_cgroups: Vec<PathBuf>,
+    /// Connections between enrolled pods of this node go directly.
+    pub direct_lane: bool,
 }
 
 /// The programs and maps of one node.
@@ -86,6 +105,7 @@ pub struct Kernel {
     options: KernelOptions,
     listeners: Mutex<SockHash<MapData, Raw<ListenerKey>>>,
     events: Mutex<Option<EventReader>>,
+    pub(crate) lane: Lane,
     pub(crate) pods: Table<u64, Raw<Pod>>,
     pub(crate) endpoints: Table<Raw<ambit_abi::Address>, Raw<Endpoint>>,
     destinations: Table<Raw<Destination>, u32>,
@@ -127,6 +147,11 @@ impl Kernel {
             links: Links::open(options.pins.join("links"))?,
             listeners: Mutex::new(listeners),
             events: Mutex::new(Some(EventReader::new(take(&mut programs, "EVENTS")?)?)),
+            lane: Lane::new(
+                take(&mut programs, "SERVICES")?,
+                take(&mut programs, "BACKENDS")?,
+                take(&mut programs, "VERDICTS")?,
+            )?,
             pods: Table::new("PODS", take(&mut programs, "PODS")?)?,
             endpoints: Table::new("ENDPOINTS", take(&mut programs, "ENDPOINTS")?)?,
             destinations: Table::new("DESTINATIONS", take(&mut programs, "DESTINATIONS")?)?,
@@ -323,7 +348,8 @@ fn write_config(programs: &mut Ebpf, options: &KernelOptions) -> Result<(), Kern
     }
     let config = Config {
         node_netns_cookie: options.node_netns_cookie,
-        flags: if wanted.is_empty() { 0 } else { CONFIG_HOST_RESTRICTED },
+        flags: if wanted.is_empty() { 0 } else { CONFIG_HOST_RESTRICTED }
+            | if options.direct_lane { CONFIG_DIRECT_LANE } else { 0 },
         _pad: 0,
     };
     let mut map: Array<MapData, Raw<Config>> =

@@ -3,6 +3,7 @@
 //! Holds policies that are already valid; reading them from YAML and refusing bad ones is the work of `control`.
 //! Never opens, closes or logs anything: a decision is a returned `Verdict`.
 
+mod compile;
 mod eval;
 mod host;
 mod rule;
@@ -13,6 +14,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+pub use compile::{KernelVerdict, PortPrefix, compile, port_prefixes};
 pub use eval::{Connection, Source, evaluate};
 pub use host::may_refuse_host;
 pub use rule::{Destination, IdentityPattern, Peer, PortRange, Rule, ServiceAccount};

@@ -5,7 +5,7 @@
 mod selection;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::model::{Mode, Model, Service, ServicePort, Workload, WorkloadKey};
@@ -176,6 +176,28 @@ impl Snapshot {
     /// Decides about a connection by the policies that select its destination.
     pub fn evaluate(&self, connection: &Connection<'_>) -> Verdict {
         evaluate(self.policies_of(connection.destination), connection)
+    }
+
+    /// Returns the services with an enrolled pod behind them, by address and port, each with its ready endpoints of the
+    /// same family, sorted.
+    pub fn meshed_services(&self) -> BTreeMap<(IpAddr, u16), Vec<SocketAddr>> {
+        let is_enrolled = |address: IpAddr| self.workload(address).is_some_and(|pod| pod.mode.is_enrolled());
+        let mut meshed = BTreeMap::new();
+        for ((vip, port), (service, index)) in &self.by_vip {
+            let Some(service_port) = service.ports.get(*index) else { continue };
+            if !service_port.endpoints.iter().any(|endpoint| is_enrolled(endpoint.address)) {
+                continue;
+            }
+            let ready = service_port.endpoints.iter().filter(|endpoint| endpoint.ready);
+            let mut endpoints: Vec<SocketAddr> = ready
+                .filter(|endpoint| endpoint.address.is_ipv4() == vip.is_ipv4())
+                .map(|endpoint| SocketAddr::new(endpoint.address, endpoint.port))
+                .collect();
+            endpoints.sort_unstable();
+            endpoints.dedup();
+            meshed.insert((*vip, *port), endpoints);
+        }
+        meshed
     }
 
     /// Returns what the kernel must hand to the agent, sorted: each address of an enrolled pod with port 0, which

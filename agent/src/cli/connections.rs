@@ -56,12 +56,12 @@ fn render(connections: &[ConnectionRow]) -> String {
             connection.destination.clone().unwrap_or_else(|| "outside the mesh".to_owned()),
             connection.server.to_string(),
             connection.service.clone().unwrap_or_default(),
-            if connection.encrypted { "mTLS" } else { "plaintext" }.to_owned(),
+            connection.path.to_string(),
             connection.sent_bytes.to_string(),
             connection.received_bytes.to_string(),
         ]
     };
     let rows: Vec<Vec<String>> = connections.iter().map(row).collect();
-    let headings = ["ID", "SIDE", "FROM", "CLIENT", "TO", "ADDRESS", "SERVICE", "WIRE", "SENT", "RECEIVED"];
+    let headings = ["ID", "SIDE", "FROM", "CLIENT", "TO", "ADDRESS", "SERVICE", "PATH", "SENT", "RECEIVED"];
     table(&headings, &rows)
 }

@@ -115,11 +115,15 @@ fn locate(error: ModelError, objects: &Objects) -> Finding {
         service.map(|service| service.finding(steps, &message))
     };
     let found = match &error {
-        ModelError::DuplicateAddress { second, .. } => {
+        ModelError::DuplicateAddress { first, second, .. } => {
+            let other =
+                objects.pods.iter().rfind(|pod| is(&pod.value.metadata, &first.namespace, &first.name));
+            let other =
+                other.map(|pod| format!("; {first} stands at {}", pod.whereabouts())).unwrap_or_default();
             pod(&second.namespace, &second.name, &["status", "podIP"]).map(|finding| {
-                finding.with_hint(
-                    "every pod needs an address of its own, unless it has `spec.hostNetwork: true`",
-                )
+                finding.with_hint(format!(
+                    "every pod needs an address of its own, unless it has `spec.hostNetwork: true`{other}"
+                ))
             })
         }
         ModelError::DuplicateWorkload { workload } => {

@@ -5,9 +5,8 @@ mod diag;
 
 use super::{
     Dataplane, LocalPod,
-    live::{Caller, Direction, Facts},
+    live::{Caller, ConnectionRow, Direction, Facts, Path},
 };
-use ambit_abi::flow_kind;
 use ambit_core::{
     policy::{Connection, Verdict},
     state::Snapshot,
@@ -90,18 +89,12 @@ struct Refused<'a> {
     verdict: Verdict,
 }
 
-fn refused_of<'a>(
-    plane: &Dataplane,
-    pod: &'a LocalPod,
-    snapshot: &Snapshot,
-) -> std::io::Result<Vec<Refused<'a>>> {
-    let Some(destination) = snapshot.workload_named(&pod.key.namespace, &pod.key.name) else {
-        return Ok(Vec::new());
-    };
+/// Returns the connections that processes of the pod have accepted, and that the agent does not carry.
+fn inbound_of(plane: &Dataplane, pod: &LocalPod) -> std::io::Result<Vec<DiagSocket>> {
     let sockets = diag::list(&pod.netns)?;
     let served: BTreeSet<u16> =
         sockets.iter().filter(|socket| socket.state == LISTEN).map(|socket| socket.local.port()).collect();
-    let own = |address: SocketAddr| destination.addresses.contains(&address.ip());
+    let own = |address: SocketAddr| pod.addresses.contains(&address.ip());
     let accepted = plane.accepted.tuples().clone();
     let inbound = sockets.into_iter().filter(|socket| {
         socket.state != LISTEN
@@ -112,14 +105,52 @@ fn refused_of<'a>(
             && socket.inode != 0
             && !accepted.contains(&(socket.remote, socket.local))
     });
+    Ok(inbound.collect())
+}
+
+/// Returns the connections between pods of this node that go directly, and those of the node's own processes.
+pub(crate) fn rows(plane: &Dataplane) -> Vec<ConnectionRow> {
+    let mut rows = Vec::new();
+    for pod in plane.local.load().values() {
+        let sockets = match inbound_of(plane, pod) {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                tracing::warn!(pod = %pod.key, %error, "cannot list the pod's direct connections");
+                continue;
+            }
+        };
+        for socket in sockets {
+            let caller = plane.attested(socket.remote, socket.local).unwrap_or(Caller::Unverified);
+            rows.push(ConnectionRow {
+                id: u64::from(socket.inode),
+                direction: Direction::Inbound,
+                source: caller.text(),
+                client: socket.remote,
+                destination: Some(pod.key.to_string()),
+                server: socket.local,
+                service: None,
+                path: Path::Direct,
+                sent_bytes: socket.received,
+                received_bytes: socket.acknowledged,
+                opened_at: None,
+            });
+        }
+    }
+    rows
+}
+
+fn refused_of<'a>(
+    plane: &Dataplane,
+    pod: &'a LocalPod,
+    snapshot: &Snapshot,
+) -> std::io::Result<Vec<Refused<'a>>> {
+    let Some(destination) = snapshot.workload_named(&pod.key.namespace, &pod.key.name) else {
+        return Ok(Vec::new());
+    };
+    let inbound = inbound_of(plane, pod)?;
     let mut refused = Vec::new();
     for socket in inbound {
-        let host = plane
-            .kernel
-            .flow(socket.remote, socket.local)
-            .map_err(std::io::Error::other)?
-            .is_some_and(|flow| flow.kind == flow_kind::HOST);
-        let caller = if host { Caller::Host } else { Caller::Unverified };
+        let caller = plane.attested(socket.remote, socket.local).map_err(std::io::Error::other)?;
         let verdict = snapshot.evaluate(&Connection {
             source: caller.source(socket.remote.ip()),
             destination,
@@ -133,7 +164,7 @@ fn refused_of<'a>(
                 server: socket.local,
                 destination: Some(pod.key.clone()),
                 service: None,
-                encrypted: false,
+                path: Path::Direct,
             };
             refused.push(Refused { pod, socket, facts, verdict });
         }

@@ -5,15 +5,15 @@ use super::{
     Dataplane, LocalPod,
     authority::{application_port, forwarded_client},
     dial,
-    live::{Caller, Direction, Facts, Permit},
+    live::{Caller, Direction, Facts, Path, Permit},
     relay::{End, Socket, TunnelEnd, relay},
     tunnel,
 };
 use crate::{identity::tls, observe::chain};
-use ambit_abi::{TUNNEL_PORT, flow_kind};
+use ambit_abi::TUNNEL_PORT;
 use ambit_core::{identity::SpiffeId, policy::Connection};
 use bytes::Bytes;
-use h2::{RecvStream, server::SendResponse};
+use h2::{Reason, RecvStream, server::SendResponse};
 use http::{Method, Request, Response, StatusCode};
 use std::{
     net::SocketAddr,
@@ -54,17 +54,14 @@ async fn serve_plaintext(
     server: SocketAddr,
 ) {
     let Ok(socket) = Socket::new(stream) else { return };
-    let caller = match plane.kernel.flow(client, server) {
-        Ok(Some(flow)) if flow.kind == flow_kind::HOST && flow.netns_cookie == plane.home.cookie() => {
-            Caller::Host
-        }
-        Ok(_) => Caller::Unverified,
+    let caller = match plane.attested(client, server) {
+        Ok(caller) => caller,
         Err(error) => {
             tracing::error!(%error, "cannot read from the kernel who opens a connection");
             return;
         }
     };
-    let facts = facts(&pod, caller, client, server, false);
+    let facts = facts(&pod, caller, client, server, Path::Plaintext);
     let Some(permit) = admit(&plane, facts) else { return };
     match dial(&plane.kernel, &pod.netns, server, Some(client)).await.and_then(Socket::new) {
         Ok(application) => carry(socket, application, &permit).await,
@@ -72,7 +69,7 @@ async fn serve_plaintext(
     }
 }
 
-fn facts(pod: &LocalPod, caller: Caller, client: SocketAddr, server: SocketAddr, encrypted: bool) -> Facts {
+fn facts(pod: &LocalPod, caller: Caller, client: SocketAddr, server: SocketAddr, path: Path) -> Facts {
     Facts {
         direction: Direction::Inbound,
         caller,
@@ -80,7 +77,7 @@ fn facts(pod: &LocalPod, caller: Caller, client: SocketAddr, server: SocketAddr,
         server,
         destination: Some(pod.key.clone()),
         service: None,
-        encrypted,
+        path,
     }
 }
 
@@ -165,13 +162,17 @@ async fn serve_tunnel(
     loop {
         tokio::select! {
             accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
+                Some(Ok((request, mut respond))) => {
                     used = Instant::now();
+                    let Some(place) = caller.pod.place() else {
+                        respond.send_reset(Reason::REFUSED_STREAM);
+                        continue;
+                    };
                     let caller = Arc::clone(&caller);
                     let open = OpenStream::new(&streams);
                     tokio::spawn(async move {
                         caller.serve(request, respond).await;
-                        drop(open);
+                        drop((open, place));
                     });
                 }
                 Some(Err(error)) => {
@@ -258,7 +259,7 @@ impl PeerTunnel {
         })?;
         let client = forwarded_client(request.headers(), self.client.ip()).unwrap_or(self.client);
         let server = SocketAddr::new(pod, port);
-        let facts = facts(&self.pod, Caller::Identity(self.peer.clone()), client, server, true);
+        let facts = facts(&self.pod, Caller::Identity(self.peer.clone()), client, server, Path::Tunnel);
         let permit = admit(&self.plane, facts).ok_or(StatusCode::UNAUTHORIZED)?;
         let application =
             dial(&self.plane.kernel, &self.pod.netns, server, Some(client)).await.and_then(Socket::new);

@@ -65,8 +65,8 @@ pub struct Facts {
     pub destination: Option<WorkloadKey>,
     /// The service that was dialled, as namespace/name.
     pub service: Option<String>,
-    /// Whether it crosses the network inside mutual TLS.
-    pub encrypted: bool,
+    /// How it is carried.
+    pub path: Path,
 }
 
 /// The side of a connection that a pod of this node is.
@@ -77,6 +77,28 @@ pub enum Direction {
     Inbound,
     /// The pod calls.
     Outbound,
+}
+
+/// How a connection is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Path {
+    /// By the agent, inside mutual TLS.
+    Tunnel,
+    /// By the kernel alone, within this node.
+    Direct,
+    /// By the agent, in plaintext: from or to something outside the mesh.
+    Plaintext,
+}
+
+impl std::fmt::Display for Path {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tunnel => "mTLS",
+            Self::Direct => "direct",
+            Self::Plaintext => "plaintext",
+        })
+    }
 }
 
 impl std::fmt::Display for Direction {
@@ -91,7 +113,7 @@ impl std::fmt::Display for Direction {
 /// A row of `ambit connections`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ConnectionRow {
-    /// Number of the connection, unique in the agent's life.
+    /// Number of the connection, unique in the agent's life; for direct connections the inode of the server's socket.
     pub id: u64,
     /// `inbound` or `outbound`.
     pub direction: Direction,
@@ -105,14 +127,14 @@ pub struct ConnectionRow {
     pub server: SocketAddr,
     /// The service that was dialled, as namespace/name.
     pub service: Option<String>,
-    /// Whether it crosses the network inside mutual TLS.
-    pub encrypted: bool,
+    /// How it is carried.
+    pub path: Path,
     /// Bytes from the client to the server.
     pub sent_bytes: u64,
     /// Bytes from the server to the client.
     pub received_bytes: u64,
-    /// Since when, in seconds of Unix time.
-    pub opened_at: u64,
+    /// Since when, in seconds of Unix time; unknown for direct connections.
+    pub opened_at: Option<u64>,
 }
 
 struct Entry {
@@ -211,10 +233,10 @@ impl Live {
             destination: entry.facts.destination.as_ref().map(ToString::to_string),
             server: entry.facts.server,
             service: entry.facts.service.clone(),
-            encrypted: entry.facts.encrypted,
+            path: entry.facts.path,
             sent_bytes: entry.counters.sent(),
             received_bytes: entry.counters.received(),
-            opened_at: entry.opened.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            opened_at: entry.opened.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs()),
         };
         self.entries().iter().map(row).collect()
     }

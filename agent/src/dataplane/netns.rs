@@ -4,7 +4,10 @@
 //! agent runs in the pod.
 
 use ambit_bpf::netns_cookie;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    fs::{Mode, OFlags},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     fs::File,
@@ -31,7 +34,7 @@ pub enum NetnsError {
         source: io::Error,
     },
     /// The path is no network namespace, or the agent lacks the right to enter it.
-    #[error("enter the network namespace {}", path.display())]
+    #[error("enter {}: is it the file of a network namespace?", path.display())]
     Enter {
         /// The path.
         path: PathBuf,
@@ -85,7 +88,10 @@ impl Netns {
     pub fn open(home: &Arc<Home>, path: &Path) -> Result<Self, NetnsError> {
         let opened = |source| NetnsError::Open { path: path.to_owned(), source };
         let entered = |source| NetnsError::Enter { path: path.to_owned(), source };
-        let file = Arc::new(File::open(path).map_err(opened)?);
+        // The path comes from an annotation: opening a FIFO in its place must not wait for a writer.
+        let without_waiting = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, without_waiting, Mode::empty());
+        let file = Arc::new(File::from(file.map_err(|error| opened(error.into()))?));
         let metadata = file.metadata().map_err(opened)?;
         let instance = (metadata.dev(), metadata.ino());
         let mut netns = Self { home: Arc::clone(home), file, cookie: 0, instance };

@@ -4,7 +4,7 @@ use super::{
     Dataplane, LocalPod,
     authority::client_headers,
     canonical, dial,
-    live::{Caller, Direction, Facts},
+    live::{Caller, Direction, Facts, Path},
     pool::PoolKey,
     relay::{Socket, TunnelEnd, relay},
     tunnel::{Lease, Tunnel, TunnelError},
@@ -14,6 +14,7 @@ use ambit_abi::{TUNNEL_PORT, flow_kind};
 use ambit_core::{
     model::{Service, Workload},
     route::{Route, route},
+    state::Snapshot,
 };
 use http::uri::Authority;
 use std::{
@@ -36,9 +37,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) async fn serve(plane: Arc<Dataplane>, pod: Arc<LocalPod>, stream: TcpStream, client: SocketAddr) {
     let Ok(local) = stream.local_addr().map(canonical) else { return };
     let Ok(socket) = Socket::new(stream) else { return };
-    let dialled = match plane.kernel.flow(client, local) {
+    let (target, dialled) = match plane.kernel.flow(client, local) {
         Ok(Some(flow)) if flow.kind == flow_kind::REDIRECTED && flow.netns_cookie == pod.netns.cookie() => {
-            ambit_bpf::from_abi(flow.peer)
+            (ambit_bpf::from_abi(flow.peer), ambit_bpf::from_abi(flow.dialled))
         }
         Ok(_) => {
             plane.decisions.limited(|| {
@@ -54,7 +55,7 @@ pub(crate) async fn serve(plane: Arc<Dataplane>, pod: Arc<LocalPod>, stream: Tcp
     if let Err(error) = plane.kernel.forget_flow(client, local) {
         tracing::warn!(%error, "cannot forget a flow in the kernel");
     }
-    let attempt = Attempt { plane: &plane, pod: &pod, client, dialled };
+    let attempt = Attempt { plane: &plane, pod: &pod, client, target, dialled };
     if let Err(error) = attempt.carry(socket).await {
         plane.decisions.limited(|| {
             tracing::info!(
@@ -81,6 +82,9 @@ struct Attempt<'a> {
     plane: &'a Arc<Dataplane>,
     pod: &'a LocalPod,
     client: SocketAddr,
+    /// Where the kernel would have it carried: an endpoint, where it chose one.
+    target: SocketAddr,
+    /// What the application dialled.
     dialled: SocketAddr,
 }
 
@@ -88,15 +92,19 @@ impl Attempt<'_> {
     async fn carry(&self, socket: Socket) -> Result<(), OutboundError> {
         let deadline = Instant::now() + GRACE;
         let mut pause = RETRY_FIRST;
+        // The kernel's choice is tried first; after that any endpoint will do.
+        let mut target = self.target;
         loop {
             let snapshot = self.plane.state.load_full();
             let random = RandomState::new().hash_one(self.client);
-            let error = match route(&snapshot, self.dialled, random) {
+            let error = match route(&snapshot, target, random) {
                 Route::Refuse { reason } => return Err(OutboundError::NoRoute(reason)),
                 Route::Direct { address, service } => {
+                    let service = service.or_else(|| self.service(&snapshot));
                     return self.direct(socket, address, service.as_deref()).await;
                 }
                 Route::Tunnel { address, destination, service } => {
+                    let service = service.or_else(|| self.service(&snapshot));
                     match self.tunnel(address, &destination, service.as_deref()).await {
                         Ok((lease, end)) => {
                             self.relay(socket, lease, end, address, &destination, service.as_deref()).await;
@@ -111,7 +119,13 @@ impl Attempt<'_> {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_LAST);
+            target = self.dialled;
         }
+    }
+
+    /// Returns the service that was dialled, if one was.
+    fn service(&self, snapshot: &Snapshot) -> Option<Arc<Service>> {
+        snapshot.service(self.dialled.ip(), self.dialled.port()).map(|(service, _)| Arc::clone(service))
     }
 
     fn facts(&self, server: SocketAddr, destination: Option<&Workload>, service: Option<&Service>) -> Facts {
@@ -122,7 +136,7 @@ impl Attempt<'_> {
             server,
             destination: destination.map(Workload::key),
             service: service.map(|service| format!("{}/{}", service.namespace, service.name)),
-            encrypted: destination.is_some(),
+            path: if destination.is_some() { Path::Tunnel } else { Path::Plaintext },
         }
     }
 

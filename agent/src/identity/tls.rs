@@ -54,11 +54,32 @@ pub enum TlsError {
         source: PeerError,
     },
     /// The handshake failed: a certificate that does not verify, no common parameters, or a broken connection.
-    #[error("TLS handshake")]
+    #[error("TLS handshake{}", hint(source))]
     Handshake {
         /// Why.
         source: io::Error,
     },
+}
+
+/// Says in plain words what a failed handshake means for whoever runs the mesh; empty where nothing can be added.
+fn hint(error: &io::Error) -> &'static str {
+    use rustls::{CertificateError as Certificate, Error};
+    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else { return "" };
+    match error {
+        Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
+            " (the peer's certificate was signed by another root: do both nodes use the same --ca-dir?)"
+        }
+        Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
+            " (the peer's certificate has expired: does its agent run, and do the clocks agree?)"
+        }
+        Error::InvalidCertificate(Certificate::NotValidYet | Certificate::NotValidYetContext { .. }) => {
+            " (the peer's certificate is not valid yet: do the clocks agree?)"
+        }
+        Error::NoCertificatesPresented => " (the peer shows no certificate: it is outside the mesh)",
+        Error::PeerIncompatible(_) => " (the peer does not speak TLS 1.3 as the mesh does)",
+        Error::AlertReceived(_) => " (the peer refuses this side: its log says why)",
+        _ => "",
+    }
 }
 
 /// Who a verified peer is.

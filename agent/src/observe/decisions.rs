@@ -3,7 +3,7 @@
 use crate::dataplane::live::Facts;
 use ambit_core::{
     model::WorkloadKey,
-    policy::{Reason, Verdict},
+    policy::{Connection, Reason, Verdict},
     state::Snapshot,
 };
 use arc_swap::ArcSwap;
@@ -128,6 +128,25 @@ impl Decisions {
     pub fn refused_by_kernel(&self, facts: &Facts) {
         let reason = Reason::PlaintextInStrict;
         self.deny(facts, reason.code(), &format!("refused: {reason}"), "connection denied");
+    }
+
+    /// Reports a connection between two pods of this node that the kernel refused by its compiled verdicts; `snapshot`
+    /// gives the words.
+    pub fn refused_by_policy(&self, facts: &Facts, snapshot: &Snapshot) {
+        let destination = snapshot.workload(facts.server.ip());
+        let verdict = destination.map(|destination| {
+            let source = facts.caller.source(facts.client.ip());
+            snapshot.evaluate(&Connection { source, destination, port: facts.server.port() })
+        });
+        match verdict {
+            Some(verdict) if !verdict.allowed => {
+                self.deny(facts, verdict.reason.code(), &verdict.summary(), "connection denied");
+            }
+            // The policy has changed since.
+            _ => {
+                self.deny(facts, "policy", "refused by a policy that has changed since", "connection denied")
+            }
+        }
     }
 
     /// Reports a tunnel whose peer did not prove an identity.

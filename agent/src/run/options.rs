@@ -1,6 +1,6 @@
 //! The command line of `ambit agent`.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 /// Where pins lie when nothing else is said.
@@ -46,6 +46,10 @@ pub struct AgentOptions {
     /// [default: every process in the node's network namespace]
     #[arg(long = "host-cgroups", value_name = "DIR")]
     pub host_cgroups: Vec<PathBuf>,
+    /// How enrolled pods of this node reach each other: through the tunnel like all others, or directly, decided upon by
+    /// the kernel, in plaintext that never leaves the node
+    #[arg(long, value_enum, default_value_t)]
+    pub same_node: SameNode,
     /// Name of the cluster, as peers see it
     #[arg(long, value_name = "NAME", default_value = "Kubernetes")]
     pub cluster: String,
@@ -56,6 +60,16 @@ impl AgentOptions {
     pub fn ca_dir(&self) -> PathBuf {
         self.ca_dir.clone().unwrap_or_else(|| self.state_dir.join("ca"))
     }
+}
+
+/// How enrolled pods of one node reach each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SameNode {
+    /// Through the tunnel, with mutual TLS.
+    #[default]
+    Encrypt,
+    /// Directly.
+    Direct,
 }
 
 /// A source of objects.

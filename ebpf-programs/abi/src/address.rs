@@ -2,7 +2,7 @@
 
 /// An IP address as four words in network byte order; IPv4 stands as `::ffff:a.b.c.d`.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Address {
     /// The words as they lie in memory; the bytes are in network order.
     pub words_be: [u32; 4],
@@ -10,7 +10,7 @@ pub struct Address {
 
 /// An IP address with a port.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct SocketAddress {
     /// The address.
     pub ip: Address,

@@ -15,4 +15,7 @@ pub struct Config {
 /// Only processes in a cgroup of HOST_CGROUPS count as the node's own.
 pub const CONFIG_HOST_RESTRICTED: u32 = 1;
 
+/// Connections between enrolled pods of this node go directly, decided upon by the kernel.
+pub const CONFIG_DIRECT_LANE: u32 = 2;
+
 const _: () = assert!(size_of::<Config>() == 16);

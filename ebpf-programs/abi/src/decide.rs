@@ -1,7 +1,7 @@
 //! The verdict on a connection that arrives at an enrolled pod: one function, compiled into the kernel side and
 //! into the agent.
 
-use crate::{TUNNEL_PORT, endpoint_flag, flow_kind};
+use crate::{TUNNEL_PORT, endpoint_flag, flow_kind, verdict};
 
 /// What `decide` needs to know of a connection that arrives at an endpoint.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +16,8 @@ pub struct Arrival {
     pub flow_netns_cookie: u64,
     /// Destination port in host byte order.
     pub port: u16,
+    /// For a flow of another pod of this node: its compiled verdict, one of `verdict`.
+    pub verdict: u32,
 }
 
 /// What becomes of it.
@@ -29,6 +31,8 @@ pub enum Inbound {
     Agent,
     /// Refused: no verified identity, and the pod's mode is strict.
     RefuseUnverified,
+    /// Refused: a policy refuses the pod that connects.
+    RefuseByPolicy,
 }
 
 /// Decides on a connection that arrives at an enrolled pod. Whatever is not understood goes to the agent, which
@@ -53,6 +57,14 @@ pub const fn decide(arrival: &Arrival) -> Inbound {
             return Inbound::Pass;
         }
         return Inbound::Agent;
+    }
+    // Another pod of this node, whose identity the kernel attests.
+    if arrival.flow_kind == flow_kind::POD {
+        return match arrival.verdict {
+            verdict::PASS => Inbound::Pass,
+            verdict::REFUSE => Inbound::RefuseByPolicy,
+            _ => Inbound::Agent,
+        };
     }
     if arrival.endpoint_flags & endpoint_flag::REFUSE_UNVERIFIED != 0 {
         return Inbound::RefuseUnverified;

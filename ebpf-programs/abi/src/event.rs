@@ -12,6 +12,8 @@ pub struct Event {
     pub slot: u32,
     /// One of `event_reason`.
     pub reason: u32,
+    /// Slot of the pod that connects, where the kernel knows it; else 0.
+    pub source_slot: u32,
 }
 
 /// Why the kernel refused.
@@ -20,8 +22,10 @@ pub mod event_reason {
     pub const UNVERIFIED_IN_STRICT: u32 = 1;
     /// The agent's listener is gone: the agent does not run.
     pub const NO_LISTENER: u32 = 2;
+    /// A policy refuses the connection of a pod of this node.
+    pub const POLICY: u32 = 4;
     /// The pod has no such address, as far as the agent was told.
     pub const UNKNOWN_ADDRESS: u32 = 3;
 }
 
-const _: () = assert!(size_of::<Event>() == 44);
+const _: () = assert!(size_of::<Event>() == 48);

@@ -26,10 +26,11 @@ pub struct Flow {
     pub slot: u32,
     /// One of `flow_kind`.
     pub kind: u32,
-    /// REDIRECTED: the destination that the application asked for. AGENT: the real client, if known. Else zero.
+    /// REDIRECTED: the destination, a pod where the kernel chose one behind a service. AGENT: the real client, if
+    /// known. Else zero.
     pub peer: SocketAddress,
-    /// Always zero.
-    pub _pad: u32,
+    /// REDIRECTED: the address that the application dialled. Else zero.
+    pub dialled: SocketAddress,
 }
 
 /// Who opened a flow.
@@ -44,4 +45,4 @@ pub mod flow_kind {
     pub const HOST: u32 = 4;
 }
 
-const _: () = assert!(size_of::<FlowKey>() == 36 && size_of::<Flow>() == 40);
+const _: () = assert!(size_of::<FlowKey>() == 36 && size_of::<Flow>() == 56);

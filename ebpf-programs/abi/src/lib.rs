@@ -6,24 +6,28 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod compiled;
 mod config;
 mod decide;
 mod event;
 mod flow;
 mod pod;
+mod service;
 mod socket;
 
 pub use address::{Address, SocketAddress};
-pub use config::{CONFIG_HOST_RESTRICTED, Config};
+pub use compiled::{VERDICT_BITS, VERDICT_PODS_BITS, VerdictKey, verdict};
+pub use config::{CONFIG_DIRECT_LANE, CONFIG_HOST_RESTRICTED, Config};
 pub use decide::{Arrival, Inbound, decide};
 pub use event::{Event, event_reason};
 pub use flow::{Flow, FlowKey, flow_kind};
 pub use pod::{Destination, Endpoint, ListenerKey, Pod, endpoint_flag, listener_kind};
+pub use service::{Backend, ServiceEntry};
 pub use socket::{AgentSocket, SocketState, socket_role};
 
 /// Version of everything in this crate that reaches a map: part of the pins' folder, so that an agent never reads
 /// maps that another layout wrote.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// The port on which every enrolled pod is reached through the tunnel (HBONE).
 pub const TUNNEL_PORT: u16 = 15008;

@@ -17,8 +17,10 @@ pub struct AgentSocket {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SocketState {
-    /// The peer that the application is to see (`socket_role::REDIRECTED`, `ACCEPTED`).
+    /// The peer that the application is to see (`socket_role::REDIRECTED`, `SERVICE`, `ACCEPTED`).
     pub peer: SocketAddress,
+    /// REDIRECTED: where the agent is to carry it.
+    pub target: SocketAddress,
     /// One of `socket_role`.
     pub role: u32,
 }
@@ -31,6 +33,8 @@ pub mod socket_role {
     pub const ACCEPTED: u32 = 2;
     /// Connected by a process of the node.
     pub const HOST: u32 = 3;
+    /// Connected by a process in a pod to a service, rewritten to an endpoint that it reaches directly.
+    pub const SERVICE: u32 = 4;
 }
 
-const _: () = assert!(size_of::<AgentSocket>() == 24 && size_of::<SocketState>() == 24);
+const _: () = assert!(size_of::<AgentSocket>() == 24 && size_of::<SocketState>() == 44);

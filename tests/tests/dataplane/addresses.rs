@@ -75,7 +75,7 @@ fn pods_of_one_node_talk_through_the_mesh_without_leaving_the_node() {
     let rows = mesh.agents[0].connections();
     let rows = rows["connections"].as_array().unwrap();
     assert_eq!(rows.len(), 2, "{rows:?}");
-    assert!(rows.iter().all(|row| row["encrypted"] == true), "{rows:?}");
+    assert!(rows.iter().all(|row| row["path"] == "tunnel"), "{rows:?}");
     held.stop();
     assert_eq!(held.result()["end"], "stopped");
     assert!(!capture.stop().tls_seen(15008));

@@ -21,6 +21,11 @@ const IPPROTO_TCP: u8 = 6;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
+/// The attribute that carries `struct tcp_info`, and where in it two counters stand.
+const INET_DIAG_INFO: u8 = 2;
+const BYTES_ACKED: usize = 120;
+const BYTES_RECEIVED: usize = 128;
+
 const ESTABLISHED: u8 = 1;
 const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
@@ -48,6 +53,10 @@ pub(super) struct DiagSocket {
     pub(super) remote: SocketAddr,
     /// Inode of the socket's file; 0 while nobody has accepted it.
     pub(super) inode: u32,
+    /// Bytes that the peer has acknowledged.
+    pub(super) acknowledged: u64,
+    /// Bytes that were received.
+    pub(super) received: u64,
     family: u8,
     id: [u8; ID],
 }
@@ -97,7 +106,7 @@ fn request(kind: u16, flags: u16, family: u8, states: u32, id: &[u8; ID]) -> Vec
     message.extend((NLM_F_REQUEST | flags).to_ne_bytes());
     // Sequence number and port: this socket asks one question at a time.
     message.extend([0; 8]);
-    message.extend([family, IPPROTO_TCP, 0, 0]);
+    message.extend([family, IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0]);
     message.extend(states.to_ne_bytes());
     message.extend(id);
     message
@@ -151,7 +160,27 @@ fn parse(body: &[u8]) -> Option<DiagSocket> {
         Some(SocketAddr::new(ip, port))
     };
     let inode = u32::from_ne_bytes(body.get(68..72)?.try_into().ok()?);
-    Some(DiagSocket { state, local: address(0, 4)?, remote: address(2, 20)?, inode, family, id })
+    let info = attribute(body.get(MESSAGE..)?, u16::from(INET_DIAG_INFO)).unwrap_or_default();
+    // A kernel whose tcp_info is shorter does not count.
+    let counter = |at: usize| {
+        info.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes)
+    };
+    let (acknowledged, received) = (counter(BYTES_ACKED), counter(BYTES_RECEIVED));
+    let (local, remote) = (address(0, 4)?, address(2, 20)?);
+    Some(DiagSocket { state, local, remote, inode, acknowledged, received, family, id })
+}
+
+/// Returns the value of the attribute with this type.
+fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let length = usize::from(u16::from_ne_bytes(attributes.get(..2)?.try_into().ok()?));
+        let kind = u16::from_ne_bytes(attributes.get(2..4)?.try_into().ok()?);
+        let value = attributes.get(4..length)?;
+        if kind == wanted {
+            return Some(value);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
 }
 
 #[cfg(test)]

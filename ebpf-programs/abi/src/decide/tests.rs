@@ -12,6 +12,24 @@ fn arrival(kind: u32, netns: u64, flags: u32, port: u16) -> Arrival {
         flow_kind: kind,
         flow_netns_cookie: netns,
         port,
+        verdict: verdict::NONE,
+    }
+}
+
+#[test]
+fn a_pod_of_this_node_is_judged_by_its_compiled_verdict() {
+    let strict = endpoint_flag::REFUSE_UNVERIFIED;
+    for (verdict, wanted) in [
+        (verdict::NONE, Inbound::Agent),
+        (verdict::PASS, Inbound::Pass),
+        (verdict::REFUSE, Inbound::RefuseByPolicy),
+        (verdict::ASK, Inbound::Agent),
+        (99, Inbound::Agent),
+    ] {
+        let known = Arrival { verdict, ..arrival(flow_kind::POD, OTHER_NETNS, strict, 80) };
+        assert_eq!(decide(&known), wanted, "verdict {verdict}");
+        let unknown = Arrival { verdict, ..arrival(0, 0, strict, 80) };
+        assert_eq!(decide(&unknown), Inbound::RefuseUnverified, "a verdict alone attests nobody");
     }
 }
 
@@ -23,7 +41,14 @@ fn verdicts_follow_the_table() {
         (REDIRECTED, POD_NETNS, REFUSE_UNVERIFIED, 15100, Inbound::Outbound, "own redirected flow"),
         (REDIRECTED, OTHER_NETNS, 0, 15100, Inbound::Agent, "a foreign pod's flow never reaches outbound"),
         (POD, POD_NETNS, REFUSE_UNVERIFIED, 80, Inbound::Pass, "a pod reaches itself"),
-        (POD, OTHER_NETNS, REFUSE_UNVERIFIED, 80, Inbound::RefuseUnverified, "another pod in plaintext"),
+        (
+            POD,
+            OTHER_NETNS,
+            REFUSE_UNVERIFIED,
+            80,
+            Inbound::Agent,
+            "another pod of this node, not compiled yet",
+        ),
         (AGENT, POD_NETNS, REFUSE_UNVERIFIED, 80, Inbound::Pass, "the agent dials the application"),
         (
             AGENT,

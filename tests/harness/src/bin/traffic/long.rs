@@ -88,6 +88,8 @@ impl Loop {
                         println!("looping");
                     }
                 }
+                // The signal that ends the loop may interrupt a connection on its way.
+                Err(error) if error.kind() == ErrorKind::Interrupted && signals::stopped() => {}
                 Err(error) => {
                     failed += 1;
                     *errors.entry(kind(&error)).or_default() += 1;
