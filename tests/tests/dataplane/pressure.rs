@@ -4,7 +4,7 @@ use ambit_harness::Mesh;
 
 const MIB: u64 = 1 << 20;
 /// What the path of one connection may take in: the buffers of four sockets, and the window of one stream.
-const PATH: u64 = 32 * MIB;
+const PATH: u64 = 16 * MIB;
 /// What an agent may use at most, in bytes.
 const MEMORY: u64 = 300 * MIB;
 

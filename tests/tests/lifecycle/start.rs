@@ -55,8 +55,10 @@ fn an_agent_from_outside_the_cgroup_root_moves_below_it() {
     let mut mesh = Mesh::start("moves", "strict", &[]);
     let _servers = [mesh.far.serve("hello", 8080), mesh.client.serve("hello", 8080)];
     mesh.agents[0].kill();
-    let mut command = Command::new("nsenter");
+    // A cgroup of the other node: outside of its own root, and removed with the testbed whatever happens.
+    let mut command = mesh.b.command("system", "nsenter");
     command.arg(format!("--net={}", mesh.a.host("agent").netns().display())).arg("--").arg(binary("ambit"));
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     let socket = mesh.agents[0].socket();
     let mut outsider = agent(command, &mesh, &mesh.a, &mesh.a.bpffs(), &socket).spawn().unwrap();
     let cgroup = || std::fs::read_to_string(format!("/proc/{}/cgroup", outsider.id())).unwrap_or_default();
