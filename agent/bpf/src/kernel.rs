@@ -6,11 +6,11 @@ use crate::{
     error::map_error,
     lane::Lane,
     links::Links,
-    tables::{Table, from_abi, socket_to_abi, to_abi},
+    tables::{Raw, Table, from_abi, socket_to_abi, to_abi},
 };
 use ambit_abi::{
-    ABI_VERSION, AgentSocket, Backend, CONFIG_DIRECT_LANE, CONFIG_HOST_RESTRICTED, Config, Destination,
-    Endpoint, Flow, FlowKey, ListenerKey, Pod, ServiceEntry, VerdictKey,
+    ABI_VERSION, AgentSocket, CONFIG_DIRECT_LANE, CONFIG_HOST_RESTRICTED, Config, Destination, Endpoint,
+    Flow, FlowKey, ListenerKey, Pod,
 };
 use aya::{
     Ebpf, EbpfLoader,
@@ -50,38 +50,6 @@ const PINNED_MAPS: [&str; 14] = [
     "BACKENDS",
     "VERDICTS",
 ];
-
-/// A type of the ABI as aya takes it.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-pub(crate) struct Raw<T>(pub(crate) T);
-
-impl<T> From<T> for Raw<T> {
-    fn from(value: T) -> Self {
-        Self(value)
-    }
-}
-
-macro_rules! plain {
-    ($($kind:ty),*) => {$(
-        // SAFETY: repr(C), integers only, size asserted in the abi crate: no padding, every bit pattern is valid.
-        unsafe impl aya::Pod for Raw<$kind> {}
-    )*};
-}
-plain!(
-    ambit_abi::Address,
-    AgentSocket,
-    Backend,
-    Config,
-    ServiceEntry,
-    VerdictKey,
-    Destination,
-    Endpoint,
-    Flow,
-    FlowKey,
-    ListenerKey,
-    Pod
-);
 
 /// What an agent gives the kernel.
 #[derive(Clone, Debug)]

@@ -3,8 +3,8 @@
 use crate::{
     KernelError,
     error::map_error,
-    kernel::{Kernel, Raw},
-    tables::{Table, from_abi, socket_to_abi, to_abi},
+    kernel::Kernel,
+    tables::{Raw, Table, from_abi, socket_to_abi, to_abi},
 };
 use ambit_abi::{Backend, Destination, ServiceEntry, SocketAddress, VERDICT_PODS_BITS, VerdictKey};
 use aya::maps::{LpmTrie, Map, MapData, MapError, lpm_trie::Key};

@@ -2,8 +2,7 @@
 
 use crate::{
     Kernel, KernelError,
-    kernel::Raw,
-    tables::{from_abi, to_abi},
+    tables::{Raw, from_abi, to_abi},
 };
 use ambit_abi::{Address, Endpoint, ListenerKey, Pod, SocketAddress};
 use std::{

@@ -1,7 +1,10 @@
 //! The maps as typed tables that several threads may use.
 
 use crate::{KernelError, error::map_error};
-use ambit_abi::{Address, SocketAddress};
+use ambit_abi::{
+    Address, AgentSocket, Backend, Config, Destination, Endpoint, Flow, FlowKey, ListenerKey, Pod,
+    ServiceEntry, SocketAddress, VerdictKey,
+};
 use aya::{
     Pod as Plain,
     maps::{HashMap, Map, MapData, MapError},
@@ -10,6 +13,38 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+/// A type of the ABI as aya takes it.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub(crate) struct Raw<T>(pub(crate) T);
+
+impl<T> From<T> for Raw<T> {
+    fn from(value: T) -> Self {
+        Self(value)
+    }
+}
+
+macro_rules! plain {
+    ($($kind:ty),*) => {$(
+        // SAFETY: repr(C), integers only, size asserted in the abi crate: no padding, every bit pattern is valid.
+        unsafe impl aya::Pod for Raw<$kind> {}
+    )*};
+}
+plain!(
+    Address,
+    AgentSocket,
+    Backend,
+    Config,
+    Destination,
+    Endpoint,
+    Flow,
+    FlowKey,
+    ListenerKey,
+    Pod,
+    ServiceEntry,
+    VerdictKey
+);
 
 /// A hash map of the kernel.
 pub(crate) struct Table<K: Plain, V: Plain> {
