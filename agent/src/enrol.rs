@@ -126,10 +126,13 @@ impl Enrolment {
         let pods: Vec<(u32, WorkloadKey)> =
             self.enrolled.values().map(|pod| (pod.entry.slot, pod.wanted.key.clone())).collect();
         // Verdicts speak of pods that exist, and come before the ways that lead to them.
-        self.plane.kernel.set_verdicts(&lane::verdicts(snapshot, &pods))?;
+        let lane = self.plane.kernel.has_direct_lane();
+        let verdicts = if lane { lane::verdicts(snapshot, &pods) } else { BTreeMap::new() };
+        self.plane.kernel.set_verdicts(&verdicts)?;
         let callers = self.enrolled.values().map(|pod| (pod.entry.slot, Arc::clone(&pod.local)));
         self.plane.local.store(Arc::new(callers.collect()));
-        self.plane.kernel.set_services(&snapshot.meshed_services())?;
+        let services = if lane { snapshot.meshed_services() } else { BTreeMap::new() };
+        self.plane.kernel.set_services(&services)?;
         self.plane.kernel.set_destinations(&snapshot.redirect_destinations().into_iter().collect())
     }
 

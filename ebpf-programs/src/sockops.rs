@@ -1,7 +1,9 @@
 //! The life of a TCP connection: its flow is announced before the first packet leaves and forgotten when it ends.
 
-use crate::maps::{AGENT_SOCKETS, ENDPOINTS, FLOWS, PODS, socket_state, socket_state_or_new};
-use ambit_abi::{Address, Flow, FlowKey, SocketAddress, SocketState, flow_kind, socket_role};
+use crate::maps::{AGENT_SOCKETS, ENDPOINTS, FLOWS, PODS, config, socket_state, socket_state_or_new};
+use ambit_abi::{
+    Address, CONFIG_DIRECT_LANE, Flow, FlowKey, SocketAddress, SocketState, flow_kind, socket_role,
+};
 use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
@@ -102,7 +104,7 @@ fn announce(context: &SockOpsContext) {
                     flow.kind = flow_kind::REDIRECTED;
                     flow.peer = state.target;
                     flow.dialled = state.peer;
-                } else if ENDPOINTS.get_ptr(remote.ip).is_none() {
+                } else if !remote.ip.same(&pod.ipv4) && !remote.ip.same(&pod.ipv6) && !goes_direct(&remote) {
                     return;
                 }
             }
@@ -112,6 +114,13 @@ fn announce(context: &SockOpsContext) {
     }
     let _ = FLOWS.insert(key(&local, &remote), flow, 0);
     let _ = context.set_cb_flags((context.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
+}
+
+/// Tells whether a connection to another pod may be one of the direct lane. Where the lane is off none is attested: what
+/// slips through in plaintext, as while a pod is being enrolled, is a stranger's.
+#[inline(always)]
+fn goes_direct(remote: &SocketAddress) -> bool {
+    config().flags & CONFIG_DIRECT_LANE != 0 && ENDPOINTS.get_ptr(remote.ip).is_some()
 }
 
 /// Runs when a connection stands on the accepting side: an application that was dialled by the agent is shown the

@@ -111,6 +111,12 @@ impl Kernel {
         write_config(&mut programs, &options)?;
         let listeners =
             SockHash::try_from(take(&mut programs, "LISTENERS")?).map_err(map_error("LISTENERS", "open"))?;
+        let agent_sockets: Table<u64, Raw<AgentSocket>> =
+            Table::new("AGENT_SOCKETS", take(&mut programs, "AGENT_SOCKETS")?)?;
+        // What an agent before this one announced and never connected is gone with its sockets.
+        for (cookie, _) in agent_sockets.entries()? {
+            agent_sockets.remove(&cookie)?;
+        }
         Ok(Self {
             links: Links::open(options.pins.join("links"))?,
             listeners: Mutex::new(listeners),
@@ -123,7 +129,7 @@ impl Kernel {
             pods: Table::new("PODS", take(&mut programs, "PODS")?)?,
             endpoints: Table::new("ENDPOINTS", take(&mut programs, "ENDPOINTS")?)?,
             destinations: Table::new("DESTINATIONS", take(&mut programs, "DESTINATIONS")?)?,
-            agent_sockets: Table::new("AGENT_SOCKETS", take(&mut programs, "AGENT_SOCKETS")?)?,
+            agent_sockets,
             flows: Table::new("FLOWS", take(&mut programs, "FLOWS")?)?,
             events_lost: Array::try_from(take(&mut programs, "EVENTS_LOST")?)
                 .map_err(map_error("EVENTS_LOST", "open"))?,
@@ -171,6 +177,11 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    /// Tells whether connections between enrolled pods of this node go directly.
+    pub fn has_direct_lane(&self) -> bool {
+        self.options.direct_lane
     }
 
     /// Attaches the inbound hook in a network namespace.
