@@ -21,6 +21,7 @@ use ambit_core::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -64,10 +65,14 @@ pub struct Enrolment {
     plane: Arc<Dataplane>,
     identities: Arc<IdentityStore>,
     enrolled: BTreeMap<WorkloadKey, Enrolled>,
-    /// What an agent before this one left in the kernel, by the cookie of the network namespace.
+    /// Hooks without listeners, by the cookie of the network namespace: what an agent before this one left in the
+    /// kernel, and pods that were enrolled, or were to be, and are not now. They refuse until their pod is enrolled,
+    /// or no longer wanted.
     inherited: BTreeMap<u64, PodEntry>,
-    /// Network namespaces of pods that are wanted and could not be enrolled whole: their hooks stay, and refuse.
-    blocked: BTreeSet<u64>,
+    /// Slots below this one were given by an agent before this one.
+    first_slot: u32,
+    /// The snapshot and the slots for which the kernel's tables were last written.
+    written: Option<(u64, Vec<u32>)>,
     problems: BTreeMap<WorkloadKey, String>,
     next_slot: u32,
 }
@@ -87,7 +92,8 @@ impl Enrolment {
             identities,
             enrolled: BTreeMap::new(),
             inherited,
-            blocked: BTreeSet::new(),
+            first_slot: next_slot,
+            written: None,
             problems: BTreeMap::new(),
             next_slot,
         })
@@ -100,31 +106,43 @@ impl Enrolment {
     pub fn apply(&mut self, snapshot: &Snapshot, wanted: Vec<WantedPod>) -> Result<(), KernelError> {
         let identities: BTreeSet<SpiffeId> = wanted.iter().map(|pod| pod.identity.clone()).collect();
         self.identities.reconcile(&identities);
-        let mut gone: Vec<WorkloadKey> = Vec::new();
-        for (key, enrolled) in &self.enrolled {
-            let still = wanted.iter().find(|pod| pod.key == *key);
-            if !still.is_some_and(|pod| enrolled.is_instance(pod)) {
-                gone.push(key.clone());
-            }
+        let by_key: BTreeMap<&WorkloadKey, &WantedPod> = wanted.iter().map(|pod| (&pod.key, pod)).collect();
+        let is_same =
+            |key: &WorkloadKey, pod: &Enrolled| by_key.get(key).is_some_and(|now| pod.is_instance(now));
+        let gone: Vec<(WorkloadKey, Enrolled)> =
+            self.enrolled.extract_if(.., |key, pod| !is_same(key, pod)).collect();
+        for (key, enrolled) in gone {
+            self.retire(&key, enrolled);
         }
-        for key in &gone {
-            self.release(key)?;
-        }
-        let keys: BTreeSet<&WorkloadKey> = wanted.iter().map(|pod| &pod.key).collect();
-        self.problems.retain(|key, _| keys.contains(key));
-        self.blocked.clear();
+        self.problems.retain(|key, _| by_key.contains_key(key));
+        let addresses: Vec<(WorkloadKey, Vec<IpAddr>)> =
+            wanted.iter().map(|pod| (pod.key.clone(), pod.addresses.clone())).collect();
         for pod in wanted {
             self.ensure(pod)?;
         }
-        let blocked = &self.blocked;
-        for (_, entry) in self.inherited.extract_if(.., |cookie, _| !blocked.contains(cookie)) {
+        // What belongs to a pod that is wanted and could not be enrolled keeps its hooks, which refuse.
+        let failed: BTreeSet<IpAddr> = addresses
+            .into_iter()
+            .filter(|(key, _)| !self.enrolled.contains_key(key))
+            .flat_map(|(_, addresses)| addresses)
+            .collect();
+        let is_over = |_: &u64, entry: &mut PodEntry| !entry.addresses.iter().any(|ip| failed.contains(ip));
+        for (_, entry) in self.inherited.extract_if(.., is_over) {
             self.plane.kernel.release(&entry)?;
         }
-        let enrolled = self.enrolled.values().map(|pod| pod.entry.netns_cookie);
-        let cookies = enrolled.chain(self.blocked.iter().copied()).collect();
-        self.plane.kernel.detach_stale(&cookies)?;
+        self.write_tables(snapshot)
+    }
+
+    /// Writes what follows from the snapshot and from the pods that are enrolled, if either has changed.
+    fn write_tables(&mut self, snapshot: &Snapshot) -> Result<(), KernelError> {
         let pods: Vec<(u32, WorkloadKey)> =
             self.enrolled.values().map(|pod| (pod.entry.slot, pod.wanted.key.clone())).collect();
+        let current = (snapshot.version(), pods.iter().map(|(slot, _)| *slot).collect());
+        if self.written.as_ref() == Some(&current) {
+            return Ok(());
+        }
+        let enrolled = self.enrolled.values().map(|pod| pod.entry.netns_cookie);
+        self.plane.kernel.detach_stale(&enrolled.chain(self.inherited.keys().copied()).collect())?;
         // Verdicts speak of pods that exist, and come before the ways that lead to them.
         let lane = self.plane.kernel.has_direct_lane();
         let verdicts = if lane { lane::verdicts(snapshot, &pods) } else { BTreeMap::new() };
@@ -133,7 +151,9 @@ impl Enrolment {
         self.plane.local.store(Arc::new(callers.collect()));
         let services = if lane { snapshot.meshed_services() } else { BTreeMap::new() };
         self.plane.kernel.set_services(&services)?;
-        self.plane.kernel.set_destinations(&snapshot.redirect_destinations().into_iter().collect())
+        self.plane.kernel.set_destinations(&snapshot.redirect_destinations().into_iter().collect())?;
+        self.written = Some(current);
+        Ok(())
     }
 
     fn ensure(&mut self, pod: WantedPod) -> Result<(), KernelError> {
@@ -173,7 +193,7 @@ impl Enrolment {
         }
         let before = self.inherited.remove(&cookie);
         let slot = match &before {
-            Some(entry) if entry.addresses == pod.addresses => entry.slot,
+            Some(entry) if entry.addresses == pod.addresses && entry.slot < self.first_slot => entry.slot,
             _ => self.take_slot(),
         };
         let entry =
@@ -193,24 +213,22 @@ impl Enrolment {
         match whole {
             Ok(accepting) => Ok(Enrolled { wanted: pod, entry, local, accepting }),
             Err(error) => {
-                self.blocked.insert(cookie);
                 self.inherited.insert(cookie, entry);
                 Err(error)
             }
         }
     }
 
-    fn release(&mut self, key: &WorkloadKey) -> Result<(), KernelError> {
-        let Some(enrolled) = self.enrolled.remove(key) else { return Ok(()) };
-        self.plane.kernel.release(&enrolled.entry)?;
+    /// Stops serving a pod that is no longer this instance; its hooks stay until it is known what comes after it.
+    fn retire(&mut self, key: &WorkloadKey, enrolled: Enrolled) {
         self.plane.forget(enrolled.entry.slot);
-        // No hook leads to the listeners any more; whoever is in their queues is still served.
+        self.inherited.insert(enrolled.entry.netns_cookie, enrolled.entry);
+        // Whoever is in the listeners' queues is still served.
         tokio::spawn(async move {
             tokio::time::sleep(DRAIN).await;
             drop(enrolled.accepting);
         });
         tracing::info!(pod = %key, "pod released");
-        Ok(())
     }
 
     fn take_slot(&mut self) -> u32 {

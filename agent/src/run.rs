@@ -145,18 +145,23 @@ impl Node {
             self.applied.store(snapshot.version(), Ordering::Release);
         }
         // A connection that nobody had accepted yet is found a moment later.
-        let sweeps = if self.seen.swap(snapshot.version(), Ordering::AcqRel) == snapshot.version() {
-            self.sweeps.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
-        } else {
+        let changed = self.seen.swap(snapshot.version(), Ordering::AcqRel) != snapshot.version();
+        if changed {
             self.sweeps.store(LATER_SWEEPS, Ordering::Release);
-            true
-        };
+        }
+        let sweeps = changed
+            || self
+                .sweeps
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1))
+                .is_ok();
         if sweeps {
             let plane = Arc::clone(&self.plane);
             tokio::spawn(plane.sweep_direct(enrolment.enforced(), Arc::clone(&snapshot)));
         }
-        for (facts, verdict) in self.plane.live.reevaluate(&snapshot) {
-            self.plane.decisions.revoked(&facts, verdict.as_ref());
+        if changed {
+            for (facts, verdict) in self.plane.live.reevaluate(&snapshot) {
+                self.plane.decisions.revoked(&facts, verdict.as_ref());
+            }
         }
     }
 

@@ -99,6 +99,7 @@ fn decide(address: *mut bpf_sock_addr, destination: SocketAddress) -> Decision {
     if kind != SOCK_STREAM {
         return Decision::Untouched;
     }
+    forget(socket);
     // SAFETY: PODS is never written by a program; a value that the agent replaces is read whole or not at all.
     let Some(pod) = (unsafe { PODS.get(netns) }) else {
         mark_host(socket, netns, &destination);
@@ -110,7 +111,6 @@ fn decide(address: *mut bpf_sock_addr, destination: SocketAddress) -> Decision {
         return Decision::Untouched;
     }
     if own(pod, &destination) {
-        forget(socket);
         return Decision::Untouched;
     }
     let direct_lane = config().flags & CONFIG_DIRECT_LANE != 0;
@@ -125,7 +125,6 @@ fn decide(address: *mut bpf_sock_addr, destination: SocketAddress) -> Decision {
         return redirect(socket, pod, destination, target);
     }
     if !chosen {
-        forget(socket);
         return Decision::Untouched;
     }
     let Some(state) = socket_state_or_new(socket) else { return Decision::Refuse };

@@ -45,10 +45,13 @@ fn report(event: &Event, plane: &Dataplane) {
         event_reason::UNVERIFIED_IN_STRICT => decisions.refused_by_kernel(&facts),
         event_reason::POLICY => decisions.refused_by_policy(&facts, &snapshot),
         event_reason::UNKNOWN_ADDRESS => decisions.unknown_destination(&facts),
-        event_reason::NO_LISTENER => tracing::warn!(
-            src.addr = %client, dst.addr = %server, verdict = "deny", reason = "agent-not-running",
-            "connection refused while no agent was listening"
-        ),
+        event_reason::NO_LISTENER => decisions.limited(|| {
+            tracing::warn!(
+                src.addr = %client, dst.addr = %server, verdict = "deny", reason = "no-listener",
+                "connection refused: no agent served the pod, because none ran or the pod is not enrolled whole \
+                 (`ambit status` says why)"
+            );
+        }),
         unknown => tracing::warn!(unknown, "the kernel reported a refusal that this agent does not know"),
     }
 }

@@ -73,6 +73,32 @@ fn a_missing_namespace_is_told_once_and_used_when_it_appears() {
 }
 
 #[test]
+fn a_pod_whose_namespace_is_no_longer_found_goes_on_refusing() {
+    let mut world = world("input-lost");
+    let path = world.bed.dir().join("lost");
+    let pod = world.add(path.to_str().unwrap(), "lost");
+    let _server = pod.serve("hello", PORT);
+    let outside = world.a.pod(PodSpec::new("outside", "visitor"));
+    world.bed.apply();
+    let enrol = |world: &World| {
+        std::os::unix::fs::symlink(pod.netns(), &path).unwrap();
+        wait_until("the pod to be enrolled", Duration::from_secs(5), || world.row("odd")["captured"] == true);
+        assert!(outside.connect(pod.addr(PORT)).none_ok());
+        assert!(world.client.wait_connect(pod.addr(PORT), true, Duration::from_secs(5)).all_ok());
+    };
+    enrol(&world);
+    std::fs::remove_file(&path).unwrap();
+    wait_until("the loss to be told", Duration::from_secs(5), || world.row("odd")["captured"] == false);
+    for refused in [outside.connect(pod.addr(PORT)), outside.connect(pod.addr6(PORT))] {
+        assert!(refused.none_ok() && refused.errors.contains_key("refused"), "{refused:?}");
+    }
+    // An agent that starts in this state refuses as well.
+    world.agents[0].restart();
+    assert!(outside.connect(pod.addr(PORT)).none_ok());
+    enrol(&world);
+}
+
+#[test]
 fn a_pod_without_the_annotation_is_told() {
     let mut world = world("input-unsaid");
     world.add("", "ambit.dev/netns");
