@@ -120,7 +120,8 @@ impl Enrolment {
         for pod in wanted {
             self.ensure(pod)?;
         }
-        // What belongs to a pod that is wanted and could not be enrolled keeps its hooks, which refuse.
+        // What belongs to a pod that is wanted and could not be enrolled keeps its hooks, which refuse, for as long as
+        // its network namespace exists.
         let failed: BTreeSet<IpAddr> = addresses
             .into_iter()
             .filter(|(key, _)| !self.enrolled.contains_key(key))
@@ -128,6 +129,15 @@ impl Enrolment {
             .collect();
         let is_over = |_: &u64, entry: &mut PodEntry| !entry.addresses.iter().any(|ip| failed.contains(ip));
         for (_, entry) in self.inherited.extract_if(.., is_over) {
+            self.plane.kernel.release(&entry)?;
+        }
+        let mut dead = Vec::new();
+        for cookie in self.inherited.keys() {
+            if !self.plane.kernel.is_hooked(*cookie)? {
+                dead.push(*cookie);
+            }
+        }
+        for entry in dead.iter().filter_map(|cookie| self.inherited.remove(cookie)) {
             self.plane.kernel.release(&entry)?;
         }
         self.write_tables(snapshot)

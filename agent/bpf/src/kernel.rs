@@ -195,6 +195,16 @@ impl Kernel {
         })
     }
 
+    /// Tells whether the network namespace with this cookie still exists and has its inbound hook.
+    ///
+    /// # Errors
+    /// `Link`.
+    pub fn is_hooked(&self, netns_cookie: u64) -> Result<bool, KernelError> {
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        let descriptor = descriptor(lookup_program(&mut programs)?.fd(), LOOKUP_PROGRAM)?;
+        self.links.is_alive(&lookup_link(netns_cookie), descriptor.as_fd())
+    }
+
     /// Detaches the inbound hook from a network namespace.
     pub(crate) fn detach_lookup(&self, netns_cookie: u64) -> Result<(), KernelError> {
         self.links.remove(&lookup_link(netns_cookie))

@@ -65,6 +65,18 @@ impl Links {
         }
     }
 
+    /// Tells whether what the link `name` is attached to still exists; puts `program` in charge of it where it does.
+    pub(crate) fn is_alive(&self, name: &str, program: BorrowedFd<'_>) -> Result<bool, KernelError> {
+        let path = self.folder.join(name);
+        let updated = sys::open_pin(&path).and_then(|link| sys::update_link(link.as_fd(), program));
+        match updated {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(KernelError::Link { action: "look at", path, source }),
+        }
+    }
+
     /// Returns the names of the pinned links.
     pub(crate) fn names(&self) -> Result<Vec<String>, KernelError> {
         let failed = |source| KernelError::Bpffs { path: self.folder.clone(), source };

@@ -57,7 +57,7 @@ fn a_namespace_that_vanishes_is_reported_and_disturbs_nobody_else() {
             pod["name"] == "far" && pod["captured"] == false && problem.contains("network namespace")
         })
     });
-    assert_eq!(pod_links(&b).len(), 1, "only the other pod's hook stands");
+    wait_until("only the other pod's hook to stand", SOON, || pod_links(&b).len() == 1);
     for to in [near.addr(8080), other.addr(8080), other.addr6(8080)] {
         assert!(client.connect_with(to, &["--count", "20"]).all_ok(), "{to}");
     }
