@@ -172,6 +172,10 @@ impl Enrolment {
                 enrolled.entry.flags = pod.flags;
                 self.plane.kernel.update(&enrolled.entry)?;
             }
+            if enrolled.entry.pod_flags != pod.pod_flags {
+                enrolled.entry.pod_flags = pod.pod_flags;
+                self.plane.kernel.update_source(&enrolled.entry)?;
+            }
             enrolled.wanted = pod;
             return Ok(());
         }
@@ -206,8 +210,13 @@ impl Enrolment {
             Some(entry) if entry.addresses == pod.addresses && entry.slot < self.first_slot => entry.slot,
             _ => self.take_slot(),
         };
-        let entry =
-            PodEntry { netns_cookie: cookie, slot, addresses: pod.addresses.clone(), flags: pod.flags };
+        let entry = PodEntry {
+            netns_cookie: cookie,
+            slot,
+            addresses: pod.addresses.clone(),
+            flags: pod.flags,
+            pod_flags: pod.pod_flags,
+        };
         let local =
             LocalPod::new(pod.key.clone(), slot, netns.clone(), pod.identity.clone(), pod.addresses.clone());
         // Listeners first, so that no connection finds the hooks without them; but without listeners the hooks are

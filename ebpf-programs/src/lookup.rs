@@ -2,7 +2,7 @@
 
 use crate::maps::{ENDPOINTS, FLOWS, LISTENERS, VERDICTS, report};
 use ambit_abi::{
-    Address, Arrival, Event, FlowKey, Inbound, ListenerKey, VERDICT_BITS, VerdictKey, decide, event_reason,
+    Address, Arrival, Event, FlowKey, Inbound, ListenerKey, TCP, VERDICT_BITS, VerdictKey, decide, event_reason,
     flow_kind, listener_kind, verdict,
 };
 use aya_ebpf::{bindings::bpf_sk_lookup, btf_maps::lpm_trie::Key, programs::SkLookupContext};
@@ -12,7 +12,6 @@ const PASS: u32 = 1;
 /// The client gets a RST.
 const DROP: u32 = 0;
 
-const IPPROTO_TCP: u32 = 6;
 const AF_INET6: u32 = 10;
 /// Index of the loopback device in every network namespace.
 const LOOPBACK_INDEX: u32 = 1;
@@ -23,13 +22,13 @@ pub fn run(context: &SkLookupContext) -> u32 {
     // SAFETY: the context is valid for the whole run.
     let (protocol, device) = unsafe { ((*lookup).protocol, (*lookup).ingress_ifindex) };
     // Only 127.0.0.1 and ::1 show the loopback device: what a pod sends to its own address shows eth0.
-    if protocol != IPPROTO_TCP || device == LOOPBACK_INDEX {
+    if protocol != u32::from(TCP) || device == LOOPBACK_INDEX {
         return PASS;
     }
     let (key, family) = tuple(lookup);
     // SAFETY: the agent replaces values whole; an old one decides as it did a moment ago.
     let Some(endpoint) = (unsafe { ENDPOINTS.get(key.destination) }) else {
-        report(Event { key, slot: 0, reason: event_reason::UNKNOWN_ADDRESS, source_slot: 0 });
+        report(Event { key, slot: 0, reason: event_reason::UNKNOWN_ADDRESS, source_slot: 0, protocol });
         return DROP;
     };
     let mut arrival = Arrival {
@@ -47,7 +46,7 @@ pub fn run(context: &SkLookupContext) -> u32 {
         arrival.flow_netns_cookie = flow.netns_cookie;
         if flow.kind == flow_kind::POD && flow.netns_cookie != endpoint.netns_cookie {
             source_slot = flow.slot;
-            let pair = VerdictKey::new(endpoint.slot, flow.slot, key.destination_port);
+            let pair = VerdictKey::new(endpoint.slot, flow.slot, TCP, key.destination_port);
             arrival.verdict = VERDICTS.get(&Key::new(VERDICT_BITS, pair)).copied().unwrap_or(verdict::NONE);
         }
     }
@@ -59,11 +58,12 @@ pub fn run(context: &SkLookupContext) -> u32 {
                 slot: endpoint.slot,
                 reason: event_reason::UNVERIFIED_IN_STRICT,
                 source_slot,
+                protocol,
             });
             return DROP;
         }
         Inbound::RefuseByPolicy => {
-            report(Event { key, slot: endpoint.slot, reason: event_reason::POLICY, source_slot });
+            report(Event { key, slot: endpoint.slot, reason: event_reason::POLICY, source_slot, protocol });
             return DROP;
         }
         Inbound::Outbound => listener_kind::OUTBOUND,
@@ -73,7 +73,7 @@ pub fn run(context: &SkLookupContext) -> u32 {
     if LISTENERS.redirect_sk_lookup(context, listener, 0).is_ok() {
         return PASS;
     }
-    report(Event { key, slot: endpoint.slot, reason: event_reason::NO_LISTENER, source_slot });
+    report(Event { key, slot: endpoint.slot, reason: event_reason::NO_LISTENER, source_slot, protocol });
     DROP
 }
 

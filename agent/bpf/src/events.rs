@@ -54,5 +54,6 @@ fn parse(record: &[u8]) -> Option<Event> {
         slot: u32::from_ne_bytes(take(record, 36)?),
         reason: u32::from_ne_bytes(take(record, 40)?),
         source_slot: u32::from_ne_bytes(take(record, 44)?),
+        protocol: u32::from_ne_bytes(take(record, 48)?),
     })
 }

@@ -6,7 +6,7 @@ use crate::{
     kernel::Kernel,
     tables::{Raw, Table, from_abi, socket_to_abi, to_abi},
 };
-use ambit_abi::{Backend, Destination, ServiceEntry, SocketAddress, VERDICT_PODS_BITS, VerdictKey};
+use ambit_abi::{Backend, Destination, ServiceEntry, SocketAddress, VERDICT_PEERS_BITS, VerdictKey};
 use aya::maps::{LpmTrie, Map, MapData, MapError, lpm_trie::Key};
 use std::{
     collections::BTreeMap,
@@ -21,6 +21,8 @@ pub struct VerdictBlock {
     pub destination: u32,
     /// Slot of the pod that calls.
     pub source: u32,
+    /// IP protocol.
+    pub protocol: u16,
     /// First port of the block.
     pub port: u16,
     /// How many leading bits of the port all of the block share, 0 to 16.
@@ -29,16 +31,17 @@ pub struct VerdictBlock {
 
 impl VerdictBlock {
     fn key(&self) -> Key<Raw<VerdictKey>> {
-        let data = VerdictKey::new(self.destination, self.source, self.port);
-        Key::new(VERDICT_PODS_BITS + u32::from(self.bits), Raw(data))
+        let data = VerdictKey::new(self.destination, self.source, self.protocol, self.port);
+        Key::new(VERDICT_PEERS_BITS + u32::from(self.bits), Raw(data))
     }
 
     fn of(key: &Key<Raw<VerdictKey>>) -> Self {
         let Raw(data) = key.data();
-        let bits = key.prefix_len().saturating_sub(VERDICT_PODS_BITS);
+        let bits = key.prefix_len().saturating_sub(VERDICT_PEERS_BITS);
         Self {
             destination: u32::from_be_bytes(data.destination_be),
             source: u32::from_be_bytes(data.source_be),
+            protocol: u16::from_be_bytes(data.protocol_be),
             port: u16::from_be_bytes(data.port_be),
             bits: u8::try_from(bits).unwrap_or(u8::MAX),
         }

@@ -19,8 +19,10 @@ pub struct PodEntry {
     pub slot: u32,
     /// At most one address of each family.
     pub addresses: Vec<IpAddr>,
-    /// `ambit_abi::endpoint_flag` bits.
+    /// `ambit_abi::endpoint_flag` bits: how it is reached.
     pub flags: u32,
+    /// `ambit_abi::pod_flag` bits: what it may do.
+    pub pod_flags: u32,
 }
 
 impl PodEntry {
@@ -46,7 +48,7 @@ impl Kernel {
             for ip in &addresses {
                 flags |= self.endpoints.get(&to_abi(*ip).into())?.map_or(0, |endpoint| endpoint.0.flags);
             }
-            pods.push(PodEntry { netns_cookie, slot: pod.slot, addresses, flags });
+            pods.push(PodEntry { netns_cookie, slot: pod.slot, addresses, flags, pod_flags: pod.flags });
         }
         Ok(pods)
     }
@@ -58,7 +60,16 @@ impl Kernel {
     pub fn enrol(&self, pod: &PodEntry, netns: impl AsFd) -> Result<(), KernelError> {
         self.update(pod)?;
         self.attach_lookup(pod.netns_cookie, netns.as_fd())?;
-        let entry = Pod { ipv4: pod.address(true), ipv6: pod.address(false), slot: pod.slot, _pad: 0 };
+        self.update_source(pod)
+    }
+
+    /// Writes what `pod` may do as a caller.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn update_source(&self, pod: &PodEntry) -> Result<(), KernelError> {
+        let (ipv4, ipv6) = (pod.address(true), pod.address(false));
+        let entry = Pod { ipv4, ipv6, slot: pod.slot, flags: pod.pod_flags };
         self.pods.insert(&pod.netns_cookie, &entry.into())
     }
 

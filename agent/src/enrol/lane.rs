@@ -29,6 +29,7 @@ pub(super) fn verdicts(snapshot: &Snapshot, pods: &[(u32, WorkloadKey)]) -> BTre
                     let block = VerdictBlock {
                         destination: *destination,
                         source: *source,
+                        protocol: ambit_abi::TCP,
                         port: prefix.first,
                         bits: prefix.bits,
                     };

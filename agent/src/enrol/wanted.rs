@@ -1,6 +1,6 @@
 //! Which pods of a snapshot this node has to enrol, and how: a pure function.
 
-use ambit_abi::endpoint_flag;
+use ambit_abi::{endpoint_flag, pod_flag};
 use ambit_core::{
     identity::SpiffeId,
     model::{Mode, Workload, WorkloadKey},
@@ -28,6 +28,8 @@ pub struct WantedPod {
     pub addresses: Vec<IpAddr>,
     /// `ambit_abi::endpoint_flag` bits.
     pub flags: u32,
+    /// `ambit_abi::pod_flag` bits.
+    pub pod_flags: u32,
     /// How many policies select it.
     pub policies: usize,
 }
@@ -48,6 +50,10 @@ fn wanted(snapshot: &Snapshot, pod: &Workload) -> WantedPod {
     if !may_refuse_host(policies) {
         flags |= endpoint_flag::HOST_PASSES;
     }
+    let pod_flags = match pod.mode {
+        Mode::Permissive | Mode::Strict => pod_flag::ENFORCED,
+        Mode::Audit | Mode::None => 0,
+    };
     let first = |v4: bool| pod.addresses.iter().copied().find(|ip| ip.is_ipv4() == v4);
     WantedPod {
         key: pod.key(),
@@ -58,6 +64,7 @@ fn wanted(snapshot: &Snapshot, pod: &Workload) -> WantedPod {
         netns: pod.netns.clone(),
         addresses: [first(true), first(false)].into_iter().flatten().collect(),
         flags,
+        pod_flags,
         policies: policies.len(),
     }
 }

@@ -1,4 +1,4 @@
-//! Compiled policies: for two pods of this node, a verdict for every block of ports.
+//! Compiled policies: for two pods of this node, a verdict for every protocol and block of ports.
 
 /// The data of a key of VERDICTS, a longest-prefix match. All bytes are in network order, so that the bits of the
 /// port come last.
@@ -7,28 +7,28 @@
 pub struct VerdictKey {
     /// Slot of the pod that is called.
     pub destination_be: [u8; 4],
-    /// Slot of the pod that calls.
+    /// Slot of the pod that calls, or the class of the peer's address (with `CLASS` set).
     pub source_be: [u8; 4],
+    /// IP protocol: 6 for TCP, 17 for UDP.
+    pub protocol_be: [u8; 2],
     /// First port of the block.
     pub port_be: [u8; 2],
-    /// Always zero.
-    pub _pad: [u8; 2],
 }
 
 /// Bits of a key that stand before the port.
-pub const VERDICT_PODS_BITS: u32 = 64;
+pub const VERDICT_PEERS_BITS: u32 = 80;
 /// Bits of a key that names one port.
-pub const VERDICT_BITS: u32 = 80;
+pub const VERDICT_BITS: u32 = 96;
 
 impl VerdictKey {
     /// Returns the key of the block that begins with `port`.
     #[inline(always)]
-    pub const fn new(destination: u32, source: u32, port: u16) -> Self {
+    pub const fn new(destination: u32, source: u32, protocol: u16, port: u16) -> Self {
         Self {
             destination_be: destination.to_be_bytes(),
             source_be: source.to_be_bytes(),
+            protocol_be: protocol.to_be_bytes(),
             port_be: port.to_be_bytes(),
-            _pad: [0; 2],
         }
     }
 }

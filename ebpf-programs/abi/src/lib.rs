@@ -16,18 +16,23 @@ mod service;
 mod socket;
 
 pub use address::{Address, SocketAddress};
-pub use compiled::{VERDICT_BITS, VERDICT_PODS_BITS, VerdictKey, verdict};
+pub use compiled::{VERDICT_BITS, VERDICT_PEERS_BITS, VerdictKey, verdict};
 pub use config::{CONFIG_DIRECT_LANE, CONFIG_HOST_RESTRICTED, Config};
 pub use decide::{Arrival, Inbound, decide};
 pub use event::{Event, event_reason};
 pub use flow::{Flow, FlowKey, flow_kind};
-pub use pod::{Destination, Endpoint, ListenerKey, Pod, endpoint_flag, listener_kind};
+pub use pod::{Destination, Endpoint, ListenerKey, Pod, endpoint_flag, listener_kind, pod_flag};
 pub use service::{Backend, ServiceEntry};
 pub use socket::{AgentSocket, SocketState, socket_role};
 
 /// Version of everything in this crate that reaches a map: part of the pins' folder, so that an agent never reads
 /// maps that another layout wrote.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
+
+/// IP protocol number of TCP.
+pub const TCP: u16 = 6;
+/// IP protocol number of UDP.
+pub const UDP: u16 = 17;
 
 /// The port on which every enrolled pod is reached through the tunnel (HBONE).
 pub const TUNNEL_PORT: u16 = 15008;

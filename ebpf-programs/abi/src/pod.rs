@@ -12,8 +12,16 @@ pub struct Pod {
     pub ipv6: Address,
     /// Number of this pod's instance on this node; never 0, never used twice while a map may remember it.
     pub slot: u32,
-    /// Always zero.
-    pub _pad: u32,
+    /// `pod_flag` bits.
+    pub flags: u32,
+}
+
+/// Bits of `Pod::flags`.
+pub mod pod_flag {
+    /// Policies are enforced (permissive, strict); without it nothing is refused, and what would be is reported.
+    pub const ENFORCED: u32 = 1;
+    /// The pod reaches peers in the mesh and what its egress rules name, and nothing else (`ambit.dev/egress: mesh`).
+    pub const EGRESS_MESH: u32 = 2;
 }
 
 /// Value of ENDPOINTS, whose key is an `Address`: an enrolled pod of this node, as a destination.
