@@ -1,11 +1,14 @@
 //! What arrives at an enrolled pod: passed on, handed to the agent, or refused.
 
-use crate::maps::{ENDPOINTS, FLOWS, LISTENERS, VERDICTS, report};
+use crate::{
+    maps::{ENDPOINTS, FLOWS, LISTENERS, report},
+    verdicts,
+};
 use ambit_abi::{
-    Address, Arrival, Event, FlowKey, Inbound, ListenerKey, TCP, VERDICT_BITS, VerdictKey, decide, event_reason,
+    Address, Arrival, Event, FlowKey, Inbound, ListenerKey, TCP, decide, event_reason,
     flow_kind, listener_kind, verdict,
 };
-use aya_ebpf::{bindings::bpf_sk_lookup, btf_maps::lpm_trie::Key, programs::SkLookupContext};
+use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
 use core::ptr::read_volatile;
 
 const PASS: u32 = 1;
@@ -46,8 +49,7 @@ pub fn run(context: &SkLookupContext) -> u32 {
         arrival.flow_netns_cookie = flow.netns_cookie;
         if flow.kind == flow_kind::POD && flow.netns_cookie != endpoint.netns_cookie {
             source_slot = flow.slot;
-            let pair = VerdictKey::new(endpoint.slot, flow.slot, TCP, key.destination_port);
-            arrival.verdict = VERDICTS.get(&Key::new(VERDICT_BITS, pair)).copied().unwrap_or(verdict::NONE);
+            arrival.verdict = verdicts::between(endpoint.slot, flow.slot, TCP, key.destination_port);
         }
     }
     let kind = match decide(&arrival) {

@@ -5,14 +5,22 @@
 #![allow(missing_docs, unreachable_pub, unsafe_op_in_unsafe_fn)]
 
 mod connect;
+mod create;
+mod datagram;
+mod guard;
+mod hold;
 mod lookup;
 mod maps;
+mod packet;
 mod peername;
 mod sockops;
+mod verdicts;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, sk_lookup, sock_ops},
-    programs::{SkLookupContext, SockAddrContext, SockOpsContext},
+    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier, sk_lookup, sock_ops},
+    programs::{
+        SkBuffContext, SkLookupContext, SockAddrContext, SockContext, SockOpsContext, TcContext,
+    },
 };
 
 /// IPv4 `connect()`: decides whether the agent takes the connection.
@@ -50,6 +58,30 @@ pub fn connection(context: SockOpsContext) -> u32 {
 #[sk_lookup]
 pub fn lookup(context: SkLookupContext) -> u32 {
     lookup::run(&context)
+}
+
+/// `socket()`: refuses protocols that no other hook sees.
+#[cgroup_sock(sock_create)]
+pub fn create(context: SockContext) -> i32 {
+    create::run(&context)
+}
+
+/// What any socket sends: holds back what pods send that are to be enrolled and are not yet.
+#[cgroup_skb(egress)]
+pub fn hold(context: SkBuffContext) -> i32 {
+    hold::run(&context)
+}
+
+/// What a pod sends, on the node's side of its link.
+#[classifier]
+pub fn from_pod(context: TcContext) -> i32 {
+    guard::from_pod(&context)
+}
+
+/// What is sent to a pod, on the node's side of its link.
+#[classifier]
+pub fn to_pod(context: TcContext) -> i32 {
+    guard::to_pod(&context)
 }
 
 #[panic_handler]

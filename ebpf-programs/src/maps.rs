@@ -1,13 +1,13 @@
 //! The maps, and the few accesses that the hooks share.
 
 use ambit_abi::{
-    Address, AgentSocket, Backend, Config, Destination, Endpoint, Event, Flow, FlowKey, ListenerKey, Pod,
-    ServiceEntry, SocketState, VerdictKey,
+    Address, AgentSocket, Backend, Config, Datagram, Destination, Endpoint, Event, Flow, FlowKey, FragmentKey,
+    Guard, ListenerKey, Pod, REPORTS_PER_SECOND, Refused, RefusedKey, ServiceEntry, SocketState, VerdictKey,
 };
 use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, RingBuf, SkStorage, SockHash},
-    helpers::generated::bpf_sk_storage_get,
+    helpers::generated::{bpf_ktime_get_ns, bpf_sk_storage_get},
     macros::btf_map,
 };
 use core::ptr::{addr_of, null_mut};
@@ -42,6 +42,28 @@ pub static AGENT_SOCKETS: HashMap<u64, AgentSocket, 65_536, { BPF_F_NO_PREALLOC 
 /// Announced connections.
 #[btf_map]
 pub static FLOWS: LruHashMap<FlowKey, Flow, 65_536> = LruHashMap::new();
+/// Connections of pods that are on their way to something that needs no flow: the network namespace's cookie, until
+/// they stand or fail.
+#[btf_map]
+pub static SYNS: LruHashMap<FlowKey, u64, 16_384> = LruHashMap::new();
+/// The devices on the node's side of the pods' links.
+#[btf_map]
+pub static GUARDS: HashMap<u32, Guard, 4096> = HashMap::new();
+/// UDP exchanges.
+#[btf_map]
+pub static DATAGRAMS: LruHashMap<FlowKey, Datagram, 65_536> = LruHashMap::new();
+/// Packets whose first fragment was let through, with the time.
+#[btf_map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, u64, 16_384> = LruHashMap::new();
+/// UDP sockets of the node's own processes, by socket cookie.
+#[btf_map]
+pub static HOST_SOCKETS: LruHashMap<u64, u32, 4096> = LruHashMap::new();
+/// Addresses of pods that are to be enrolled and are not yet.
+#[btf_map]
+pub static AWAITED: HashMap<Address, u32, 8192> = HashMap::new();
+/// What the guard refused, by pod and reason.
+#[btf_map]
+pub static REFUSED: LruHashMap<RefusedKey, Refused, 16_384> = LruHashMap::new();
 /// The agent's listeners inside the pods.
 #[btf_map]
 pub static LISTENERS: SockHash<ListenerKey, 32_768> = SockHash::new();
@@ -95,5 +117,29 @@ pub fn report(event: Event) {
     {
         // SAFETY: the map's value is an aligned u64 that lives as long as the map; a lost count is harmless.
         unsafe { *lost += 1 };
+    }
+}
+
+/// Counts a packet of the pod `slot` that the guard refuses, and reports it unless there were many in this second.
+#[inline(always)]
+pub fn refused(slot: u32, event: Event) {
+    const SECOND_NS: u64 = 1_000_000_000;
+    let key = RefusedKey { slot, reason: event.reason };
+    // SAFETY: the helper takes no argument.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let Some(known) = REFUSED.get_ptr_mut(key) else {
+        let _ = REFUSED.insert(key, Refused { packets: 1, second_ns: now, reports: 1 }, 0);
+        return report(event);
+    };
+    // SAFETY: an aligned value that lives as long as the map; a count that is lost to a race is harmless.
+    let known = unsafe { &mut *known };
+    known.packets += 1;
+    if now.wrapping_sub(known.second_ns) >= SECOND_NS {
+        known.second_ns = now;
+        known.reports = 0;
+    }
+    if known.reports < REPORTS_PER_SECOND {
+        known.reports += 1;
+        report(event);
     }
 }

@@ -1,6 +1,6 @@
 //! The life of a TCP connection: its flow is announced before the first packet leaves and forgotten when it ends.
 
-use crate::maps::{AGENT_SOCKETS, ENDPOINTS, FLOWS, PODS, config, socket_state, socket_state_or_new};
+use crate::maps::{AGENT_SOCKETS, ENDPOINTS, FLOWS, PODS, SYNS, config, socket_state, socket_state_or_new};
 use ambit_abi::{
     Address, CONFIG_DIRECT_LANE, Flow, FlowKey, SocketAddress, SocketState, flow_kind, socket_role,
 };
@@ -105,6 +105,9 @@ fn announce(context: &SockOpsContext) {
                     flow.peer = state.target;
                     flow.dialled = state.peer;
                 } else if !remote.ip.same(&pod.ipv4) && !remote.ip.same(&pod.ipv6) && !goes_direct(&remote) {
+                    // Nobody asks who that is; the guard asks whether a socket of the pod sent it.
+                    let _ = SYNS.insert(key(&local, &remote), netns_cookie, 0);
+                    follow(context);
                     return;
                 }
             }
@@ -113,6 +116,12 @@ fn announce(context: &SockOpsContext) {
         }
     }
     let _ = FLOWS.insert(key(&local, &remote), flow, 0);
+    follow(context);
+}
+
+/// Asks to be told of every change of the connection's state.
+#[inline(always)]
+fn follow(context: &SockOpsContext) {
     let _ = context.set_cb_flags((context.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
 }
 
@@ -143,17 +152,25 @@ fn show_client(context: &SockOpsContext) {
 /// Runs on each change of state of an announced connection.
 #[inline(always)]
 fn forget(context: &SockOpsContext) {
-    if context.arg(1) != BPF_TCP_CLOSE {
+    let connecting = context.arg(0) == BPF_TCP_SYN_SENT;
+    let closed = context.arg(1) == BPF_TCP_CLOSE;
+    if !connecting && !closed {
         return;
     }
-    let failed = context.arg(0) == BPF_TCP_SYN_SENT;
     let (local, remote) = ends(context.ops);
     let key = key(&local, &remote);
+    if connecting {
+        // It stands or has failed: no further SYN is to be expected.
+        let _ = SYNS.remove(key);
+    }
+    if !closed {
+        return;
+    }
     // SAFETY: a flow that is replaced while it is read belongs to a tuple that no longer exists.
     let Some(flow) = (unsafe { FLOWS.get(key) }) else { return };
     // A redirected client may close before the agent has accepted: then the agent still needs the destination, and
     // forgets it itself.
-    if failed || flow.kind != flow_kind::REDIRECTED {
+    if connecting || flow.kind != flow_kind::REDIRECTED {
         let _ = FLOWS.remove(key);
     }
 }

@@ -18,4 +18,7 @@ pub const CONFIG_HOST_RESTRICTED: u32 = 1;
 /// Connections between enrolled pods of this node go directly, decided upon by the kernel.
 pub const CONFIG_DIRECT_LANE: u32 = 2;
 
+/// AWAITED is not empty.
+pub const CONFIG_AWAITING: u32 = 4;
+
 const _: () = assert!(size_of::<Config>() == 16);

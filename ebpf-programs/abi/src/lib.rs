@@ -11,16 +11,21 @@ mod config;
 mod decide;
 mod event;
 mod flow;
+mod guard;
 mod pod;
 mod service;
 mod socket;
 
 pub use address::{Address, SocketAddress};
 pub use compiled::{VERDICT_BITS, VERDICT_PEERS_BITS, VerdictKey, verdict};
-pub use config::{CONFIG_DIRECT_LANE, CONFIG_HOST_RESTRICTED, Config};
+pub use config::{CONFIG_AWAITING, CONFIG_DIRECT_LANE, CONFIG_HOST_RESTRICTED, Config};
 pub use decide::{Arrival, Inbound, decide};
 pub use event::{Event, event_reason};
 pub use flow::{Flow, FlowKey, flow_kind};
+pub use guard::{
+    DATAGRAM_LIFE_NS, DATAGRAM_REFRESH_NS, Datagram, FRAGMENT_LIFE_NS, FragmentKey, Guard, REPORTS_PER_SECOND,
+    Refused, RefusedKey,
+};
 pub use pod::{Destination, Endpoint, ListenerKey, Pod, endpoint_flag, listener_kind, pod_flag};
 pub use service::{Backend, ServiceEntry};
 pub use socket::{AgentSocket, SocketState, socket_role};

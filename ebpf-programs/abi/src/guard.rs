@@ -1,0 +1,84 @@
+//! The guard of a pod: what is known of the device on the node's side, and of the packets that pass it.
+
+use crate::{Address, Pod};
+
+/// Value of GUARDS, whose key is the index of the device on the node's side of a pod's link.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Guard {
+    /// Cookie of the pod's network namespace.
+    pub netns_cookie: u64,
+    /// The pod.
+    pub pod: Pod,
+    /// Bytes of a packet that stand before its IP header: 14 on Ethernet, 0 on a device without link addresses.
+    pub link_header: u32,
+    /// Always zero.
+    pub _pad: u32,
+}
+
+/// Value of DATAGRAMS, whose key is the tuple of a UDP exchange as its first packet has it, seen where it left a pod;
+/// with destination and destination port zero: whatever was sent from that address and port.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Datagram {
+    /// Cookie of the network namespace of the pod that sent or received it.
+    pub netns_cookie: u64,
+    /// When it was last seen, in nanoseconds of the kernel's monotonic clock.
+    pub seen_ns: u64,
+    /// Slot of the pod that sent it; 0 when it came from elsewhere and was let in.
+    pub slot: u32,
+    /// Always zero.
+    pub _pad: u32,
+}
+
+/// For how long after its last packet a UDP exchange admits replies, in nanoseconds.
+pub const DATAGRAM_LIFE_NS: u64 = 180_000_000_000;
+/// How often the time of an exchange is written anew, in nanoseconds.
+pub const DATAGRAM_REFRESH_NS: u64 = 1_000_000_000;
+
+/// Key of FRAGMENTS: a packet whose first fragment was let through.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct FragmentKey {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Identification of the packet.
+    pub identification: u32,
+    /// Index of the device.
+    pub device: u32,
+    /// IP protocol.
+    pub protocol: u32,
+}
+
+/// For how long after the first fragment the others pass, in nanoseconds: as long as Linux waits for them.
+pub const FRAGMENT_LIFE_NS: u64 = 30_000_000_000;
+
+/// Key of REFUSED: counts of what the guard refused.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct RefusedKey {
+    /// Slot of the pod.
+    pub slot: u32,
+    /// One of `event_reason`.
+    pub reason: u32,
+}
+
+/// Value of REFUSED.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Refused {
+    /// Packets.
+    pub packets: u64,
+    /// Start of the second in which reports are counted, in nanoseconds of the kernel's monotonic clock.
+    pub second_ns: u64,
+    /// Reports in that second.
+    pub reports: u64,
+}
+
+/// How many packets of one pod and one reason are reported in a second; all are counted.
+pub const REPORTS_PER_SECOND: u64 = 20;
+
+const _: () = assert!(size_of::<Guard>() == 56 && size_of::<Datagram>() == 24);
+const _: () = assert!(size_of::<FragmentKey>() == 44 && size_of::<Refused>() == 24);

@@ -1,0 +1,231 @@
+//! The guard on the node's side of a pod's link: what leaves the pod is what its sockets announced, from its own
+//! addresses; what reaches it is of a protocol that is enforced.
+//!
+//! Passes on to whatever other programs stand on the device; never lets them be skipped.
+
+use crate::{
+    datagram,
+    maps::{FLOWS, FRAGMENTS, GUARDS, SYNS, refused},
+    packet::{self, Frame, ICMP, ICMPV6, IGMP, Packet, Part},
+};
+use ambit_abi::{
+    Address, Event, FRAGMENT_LIFE_NS, FlowKey, FragmentKey, Guard, TCP, UDP, event_reason, pod_flag,
+};
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_ktime_get_ns, programs::TcContext};
+
+/// The next program on the device decides.
+const NEXT: i32 = -1;
+const DROP: i32 = 2;
+
+const PROTOCOL_TCP: u32 = TCP as u32;
+const PROTOCOL_UDP: u32 = UDP as u32;
+
+/// Why a packet does not pass: one of `event_reason`, with the ports as far as they are known.
+pub struct Refusal {
+    pub reason: u32,
+    pub ports: packet::Ports,
+    pub source_slot: u32,
+}
+
+impl Refusal {
+    #[inline(always)]
+    pub fn new(reason: u32) -> Self {
+        Self { reason, ports: packet::Ports { source: 0, destination: 0 }, source_slot: 0 }
+    }
+}
+
+/// Runs for what the pod sends.
+#[inline(always)]
+pub fn from_pod(context: &TcContext) -> i32 {
+    let skb = context.skb.skb;
+    let Some(guard) = guard(skb) else { return DROP };
+    let packet = match packet::read(skb, guard.link_header) {
+        Frame::Arp if speaks_for_itself(skb, &guard) => return NEXT,
+        Frame::Arp => return act(&guard, true, None, &Refusal::new(event_reason::SPOOFED)),
+        Frame::Other => return act(&guard, true, None, &Refusal::new(event_reason::PROTOCOL)),
+        Frame::Ip(packet) => packet,
+    };
+    match leaves(skb, &guard, &packet) {
+        Ok(()) => NEXT,
+        Err(refusal) => act(&guard, true, Some(&packet), &refusal),
+    }
+}
+
+/// Runs for what is sent to the pod.
+#[inline(always)]
+pub fn to_pod(context: &TcContext) -> i32 {
+    let skb = context.skb.skb;
+    let Some(guard) = guard(skb) else { return DROP };
+    let packet = match packet::read(skb, guard.link_header) {
+        Frame::Arp => return NEXT,
+        Frame::Other => return act(&guard, false, None, &Refusal::new(event_reason::PROTOCOL)),
+        Frame::Ip(packet) => packet,
+    };
+    match arrives(skb, &guard, &packet) {
+        Ok(()) => NEXT,
+        Err(refusal) => act(&guard, false, Some(&packet), &refusal),
+    }
+}
+
+#[inline(always)]
+fn guard(skb: *mut __sk_buff) -> Option<Guard> {
+    // SAFETY: the context is valid for the whole run.
+    let device = unsafe { (*skb).ifindex };
+    // SAFETY: the agent replaces values whole; an old one decides as it did a moment ago.
+    unsafe { GUARDS.get(device) }.copied()
+}
+
+/// Counts and reports a refusal; in audit mode that is all.
+#[inline(always)]
+fn act(guard: &Guard, leaving: bool, packet: Option<&Packet>, refusal: &Refusal) -> i32 {
+    let (slot, source_slot) = if leaving { (0, guard.pod.slot) } else { (guard.pod.slot, refusal.source_slot) };
+    let mut event = Event { slot, source_slot, reason: refusal.reason, ..Event::default() };
+    if let Some(packet) = packet {
+        event.key = packet.key(refusal.ports);
+        event.protocol = packet.protocol;
+    } else if leaving {
+        event.key.source = guard.pod.ipv4;
+    } else {
+        event.key.destination = guard.pod.ipv4;
+    }
+    refused(guard.pod.slot, event);
+    if guard.pod.flags & pod_flag::ENFORCED == 0 { NEXT } else { DROP }
+}
+
+/// Tells whether an ARP packet names an address of the pod, or none yet, as its sender's.
+#[inline(always)]
+fn speaks_for_itself(skb: *mut __sk_buff, guard: &Guard) -> bool {
+    let Some(sender): Option<[u8; 4]> = packet::load(skb, guard.link_header + 14) else { return false };
+    let sender = u32::from_ne_bytes(sender);
+    sender == 0 || Address::from_v4_be(sender).same(&guard.pod.ipv4)
+}
+
+#[inline(always)]
+fn leaves(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<(), Refusal> {
+    if !is_own(guard, packet) {
+        return Err(Refusal::new(event_reason::SPOOFED));
+    }
+    if packet.part == Part::Later {
+        return later(skb, packet);
+    }
+    match packet.protocol {
+        PROTOCOL_TCP => {
+            let Some((ports, asks)) = packet::segment(skb, packet) else {
+                return Err(Refusal::new(event_reason::PROTOCOL));
+            };
+            if asks && !announced(&packet.key(ports), guard.netns_cookie) {
+                return Err(Refusal { ports, ..Refusal::new(event_reason::UNANNOUNCED) });
+            }
+        }
+        PROTOCOL_UDP => datagram::leaves(skb, guard, packet)?,
+        ICMP | ICMPV6 => control(skb, guard, packet)?,
+        IGMP => {}
+        _ => return Err(Refusal::new(event_reason::PROTOCOL)),
+    }
+    first(skb, packet);
+    Ok(())
+}
+
+#[inline(always)]
+fn arrives(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<(), Refusal> {
+    if packet.part == Part::Later {
+        return later(skb, packet);
+    }
+    match packet.protocol {
+        // What may connect is for the socket lookup to say, which sees whole packets.
+        PROTOCOL_TCP | ICMP | ICMPV6 | IGMP => {}
+        PROTOCOL_UDP => datagram::arrives(skb, guard, packet)?,
+        _ => return Err(Refusal::new(event_reason::PROTOCOL)),
+    }
+    first(skb, packet);
+    Ok(())
+}
+
+/// Tells whether the pod may send from this address: its own, or one of those that only its link knows.
+#[inline(always)]
+fn is_own(guard: &Guard, packet: &Packet) -> bool {
+    if packet.is_v4 {
+        return packet.source.same(&guard.pod.ipv4);
+    }
+    let link_local = u32::from_be(packet.source.words_be[0]) >> 22 == 0xfe80 >> 6;
+    packet.source.same(&guard.pod.ipv6)
+        || packet.protocol == ICMPV6 && (link_local || packet.source.is_unspecified())
+}
+
+#[inline(always)]
+fn announced(key: &FlowKey, netns_cookie: u64) -> bool {
+    // SAFETY: an entry that is replaced while it is read belongs to a tuple that no longer exists.
+    if unsafe { SYNS.get(key) }.is_some_and(|cookie| *cookie == netns_cookie) {
+        return true;
+    }
+    // SAFETY: as above.
+    unsafe { FLOWS.get(key) }.is_some_and(|flow| flow.netns_cookie == netns_cookie)
+}
+
+/// ICMP steers neighbours and routers: a pod speaks of its own addresses only, and is no router.
+#[inline(always)]
+fn control(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<(), Refusal> {
+    const REDIRECT: u8 = 5;
+    const ECHO: u8 = 8;
+    const ROUTER_ADVERTISEMENT: u8 = 134;
+    const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    const REDIRECT6: u8 = 137;
+    const ECHO6: u8 = 128;
+    let refused = |reason| Err(Refusal::new(reason));
+    let Some([kind]): Option<[u8; 1]> = packet::load(skb, packet.transport) else {
+        return refused(event_reason::PROTOCOL);
+    };
+    match (packet.is_v4, kind) {
+        (true, REDIRECT) | (false, ROUTER_ADVERTISEMENT | REDIRECT6) => refused(event_reason::SPOOFED),
+        (false, NEIGHBOUR_ADVERTISEMENT) => {
+            let Some(words_be): Option<[u32; 4]> = packet::load(skb, packet.transport + 8) else {
+                return refused(event_reason::PROTOCOL);
+            };
+            let link_local = u32::from_be(words_be[0]) >> 22 == 0xfe80 >> 6;
+            if link_local || (Address { words_be }).same(&guard.pod.ipv6) {
+                return Ok(());
+            }
+            refused(event_reason::SPOOFED)
+        }
+        (true, ECHO) | (false, ECHO6) if !datagram::may_leave(guard, &packet.destination, packet.protocol, 0) => {
+            refused(event_reason::EGRESS)
+        }
+        _ => Ok(()),
+    }
+}
+
+#[inline(always)]
+fn fragment(skb: *mut __sk_buff, packet: &Packet) -> FragmentKey {
+    // SAFETY: the context is valid for the whole run.
+    let device = unsafe { (*skb).ifindex };
+    FragmentKey {
+        source: packet.source,
+        destination: packet.destination,
+        identification: packet.identification,
+        device,
+        protocol: packet.protocol,
+    }
+}
+
+/// Remembers that the first fragment of a packet was let through.
+#[inline(always)]
+fn first(skb: *mut __sk_buff, packet: &Packet) {
+    if packet.part == Part::First {
+        // SAFETY: the helper takes no argument.
+        let now = unsafe { bpf_ktime_get_ns() };
+        let _ = FRAGMENTS.insert(fragment(skb, packet), now, 0);
+    }
+}
+
+/// Lets a later fragment follow the first one of its packet.
+#[inline(always)]
+fn later(skb: *mut __sk_buff, packet: &Packet) -> Result<(), Refusal> {
+    // SAFETY: the helper takes no argument.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: one word, replaced whole.
+    match unsafe { FRAGMENTS.get(fragment(skb, packet)) } {
+        Some(seen) if now.wrapping_sub(*seen) < FRAGMENT_LIFE_NS => Ok(()),
+        _ => Err(Refusal::new(event_reason::FRAGMENT)),
+    }
+}
+
