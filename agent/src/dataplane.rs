@@ -6,13 +6,16 @@ mod authority;
 mod counters;
 mod direct;
 mod inbound;
+mod links;
 pub mod live;
+mod netlink;
 mod netns;
 mod outbound;
 mod pool;
 mod relay;
 mod tunnel;
 
+pub use links::{Links, links};
 pub use netns::{Home, Netns, NetnsError};
 
 use crate::{identity::store::IdentityStore, observe::Decisions};
@@ -160,6 +163,14 @@ impl Dataplane {
     /// Closes connections to `pods` that the agent does not carry and that `snapshot` does not allow.
     pub async fn sweep_direct(self: Arc<Self>, pods: Vec<Arc<LocalPod>>, snapshot: Arc<Snapshot>) {
         direct::sweep(self, pods, snapshot).await;
+    }
+
+    /// Announces the connections that were on their way before `pod` was enrolled, so that the guard lets them go on.
+    ///
+    /// # Errors
+    /// The pod's sockets cannot be listed, or the kernel's map not be written.
+    pub fn announce_older(&self, pod: &LocalPod) -> Result<(), ListenError> {
+        direct::announce_older(self, pod)
     }
 
     /// Returns who opened the connection from `client` to `server`, as the kernel attests: a pod of this node, the node

@@ -9,10 +9,11 @@ mod wanted;
 pub use wanted::{WantedPod, wanted_pods};
 
 use crate::{
-    dataplane::{Dataplane, LocalPod, Netns, NetnsError},
+    dataplane::{Dataplane, Links, LocalPod, Netns, NetnsError, links},
     identity::store::IdentityStore,
     observe::{PodStatus, chain},
 };
+use ambit_abi::pod_flag;
 use ambit_bpf::{KernelError, PodEntry};
 use ambit_core::{
     identity::SpiffeId,
@@ -31,6 +32,9 @@ use tokio::task::JoinSet;
 /// How long the listeners of a pod that was released serve what was steered to them just before.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// After how many looks at the pods, a second apart, their links are looked at again.
+const LINKS_EVERY: u64 = 10;
+
 /// Why a pod is not enrolled.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
@@ -43,6 +47,9 @@ pub enum EnrolError {
     /// Another pod claims the same network namespace.
     #[error("its network namespace is that of pod {0}: correct one of the annotations ambit.dev/netns")]
     Shared(WorkloadKey),
+    /// The pod's links to the node cannot be found.
+    #[error("find the pod's links to the node")]
+    Links(#[source] std::io::Error),
     /// The listeners cannot be made.
     #[error(transparent)]
     Listen(#[from] crate::dataplane::ListenError),
@@ -56,6 +63,8 @@ struct Enrolled {
     wanted: WantedPod,
     entry: PodEntry,
     local: Arc<LocalPod>,
+    /// What the guard stands on.
+    links: Links,
     /// Stops accepting when dropped.
     accepting: JoinSet<()>,
 }
@@ -75,6 +84,8 @@ pub struct Enrolment {
     written: Option<(u64, Vec<u32>)>,
     problems: BTreeMap<WorkloadKey, String>,
     next_slot: u32,
+    /// How many times the pods were looked at.
+    passes: u64,
 }
 
 impl Enrolment {
@@ -96,6 +107,7 @@ impl Enrolment {
             written: None,
             problems: BTreeMap::new(),
             next_slot,
+            passes: 0,
         })
     }
 
@@ -115,6 +127,8 @@ impl Enrolment {
             self.retire(&key, enrolled);
         }
         self.problems.retain(|key, _| by_key.contains_key(key));
+        let sources: Vec<Awaited> = wanted.iter().map(Awaited::of).collect();
+        self.hold(&sources)?;
         let addresses: Vec<(WorkloadKey, Vec<IpAddr>)> =
             wanted.iter().map(|pod| (pod.key.clone(), pod.addresses.clone())).collect();
         for pod in wanted {
@@ -140,7 +154,30 @@ impl Enrolment {
         for entry in dead.iter().filter_map(|cookie| self.inherited.remove(cookie)) {
             self.plane.kernel.release(&entry)?;
         }
+        self.hold(&sources)?;
+        self.passes += 1;
+        if self.passes % LINKS_EVERY == 0 {
+            self.look_at_links();
+        }
         self.write_tables(snapshot)
+    }
+
+    /// Holds back what the pods of `wanted` send that are not enrolled: they are to be known before they are heard.
+    fn hold(&self, wanted: &[Awaited]) -> Result<(), KernelError> {
+        let missing = wanted.iter().filter(|pod| !self.enrolled.contains_key(&pod.key));
+        let held = missing.filter(|pod| pod.flags & pod_flag::ENFORCED != 0);
+        let held = held.flat_map(|pod| pod.addresses.iter().map(|ip| (*ip, pod.flags)));
+        self.plane.kernel.set_awaited(&held.collect())
+    }
+
+    /// Puts the guard on links that have come since, and reports what it cannot stand on.
+    fn look_at_links(&mut self) {
+        for (key, pod) in &mut self.enrolled {
+            match guard(&self.plane, &pod.entry, &pod.local.netns) {
+                Ok(links) => pod.links = links,
+                Err(error) => tracing::error!(pod = %key, reason = %chain(&error), "the pod's links are not all guarded"),
+            }
+        }
     }
 
     /// Writes what follows from the snapshot and from the pods that are enrolled, if either has changed.
@@ -175,6 +212,9 @@ impl Enrolment {
             if enrolled.entry.pod_flags != pod.pod_flags {
                 enrolled.entry.pod_flags = pod.pod_flags;
                 self.plane.kernel.update_source(&enrolled.entry)?;
+                for device in &enrolled.links.devices {
+                    self.plane.kernel.guard(&enrolled.entry, device)?;
+                }
             }
             enrolled.wanted = pod;
             return Ok(());
@@ -228,9 +268,13 @@ impl Enrolment {
             let stale = before.addresses.into_iter().filter(|ip| !entry.addresses.contains(ip)).collect();
             self.plane.kernel.forget_addresses(&PodEntry { addresses: stale, ..before })?;
         }
-        let whole = hooked.map_err(EnrolError::from).and_then(|()| accepting.map_err(EnrolError::from));
-        match whole {
-            Ok(accepting) => Ok(Enrolled { wanted: pod, entry, local, accepting }),
+        let guarded = hooked.map_err(EnrolError::from).and_then(|()| {
+            // From here on the pod's sockets announce what they open; what they opened before is announced for them.
+            self.plane.announce_older(&local)?;
+            guard(&self.plane, &entry, &netns)
+        });
+        match guarded.and_then(|links| Ok((links, accepting?))) {
+            Ok((links, accepting)) => Ok(Enrolled { wanted: pod, entry, local, links, accepting }),
             Err(error) => {
                 self.inherited.insert(cookie, entry);
                 Err(error)
@@ -280,6 +324,29 @@ impl Enrolment {
         };
         wanted.iter().map(status).collect()
     }
+}
+
+/// A pod that is to be enrolled, as far as holding it back goes.
+struct Awaited {
+    key: WorkloadKey,
+    addresses: Vec<IpAddr>,
+    flags: u32,
+}
+
+impl Awaited {
+    fn of(pod: &WantedPod) -> Self {
+        Self { key: pod.key.clone(), addresses: pod.addresses.clone(), flags: pod.pod_flags }
+    }
+}
+
+/// Puts the guard on the links of a pod, and takes it off those that it no longer has.
+fn guard(plane: &Dataplane, pod: &PodEntry, netns: &Netns) -> Result<Links, EnrolError> {
+    let links = links(&plane.home, netns).map_err(EnrolError::Links)?;
+    for device in &links.devices {
+        plane.kernel.guard(pod, device)?;
+    }
+    plane.kernel.unguard(pod.netns_cookie, &links.devices)?;
+    Ok(links)
 }
 
 impl Enrolled {

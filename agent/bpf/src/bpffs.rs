@@ -61,6 +61,8 @@ pub fn cleanup(pins: &Path) -> Result<usize, KernelError> {
         return Ok(0);
     }
     drop(lock_pins(pins)?);
+    // On kernels without links for devices, filters outlive the pins.
+    crate::guard::remove_filters(&pins.join(format!("maps-v{}", ambit_abi::ABI_VERSION)));
     let removed = remove_below(pins).map_err(failed)?;
     // A folder that is itself the mount point is busy, and empty is good enough.
     let mount_point = fs::remove_dir(pins).is_err();

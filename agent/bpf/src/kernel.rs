@@ -4,8 +4,10 @@ use crate::{
     EventReader, KernelError,
     cgroup::cgroup_id,
     error::map_error,
+    guard::GuardMaps,
     lane::Lane,
     links::Links,
+    programs::{self, LOOKUP_PROGRAM, ROOT_PROGRAMS, descriptor},
     tables::{Raw, Table, from_abi, socket_to_abi, to_abi},
 };
 use ambit_abi::{
@@ -15,10 +17,6 @@ use ambit_abi::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, Map, MapData, SockHash},
-    programs::{
-        CgroupAttachMode, CgroupSockAddr, ProgramError, SkLookup, SockOps,
-        links::{FdLink, LinkError},
-    },
 };
 use std::{
     collections::BTreeSet,
@@ -26,15 +24,12 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, BorrowedFd, RawFd},
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ambit-ebpf.o"));
 
-const CONNECT_PROGRAMS: [&str; 4] = ["connect4", "connect6", "getpeername4", "getpeername6"];
-const CONNECTION_PROGRAM: &str = "connection";
-const LOOKUP_PROGRAM: &str = "lookup";
-const PINNED_MAPS: [&str; 14] = [
+const PINNED_MAPS: [&str; 21] = [
     "CONFIG",
     "PODS",
     "ENDPOINTS",
@@ -49,6 +44,13 @@ const PINNED_MAPS: [&str; 14] = [
     "SERVICES",
     "BACKENDS",
     "VERDICTS",
+    "SYNS",
+    "GUARDS",
+    "DATAGRAMS",
+    "FRAGMENTS",
+    "HOST_SOCKETS",
+    "AWAITED",
+    "REFUSED",
 ];
 
 /// What an agent gives the kernel.
@@ -69,7 +71,9 @@ pub struct KernelOptions {
 /// The programs and maps of one node.
 pub struct Kernel {
     programs: Mutex<Ebpf>,
-    links: Links,
+    pub(crate) links: Links,
+    pub(crate) config: Mutex<(Array<MapData, Raw<Config>>, Config)>,
+    pub(crate) guard: GuardMaps,
     options: KernelOptions,
     listeners: Mutex<SockHash<MapData, Raw<ListenerKey>>>,
     events: Mutex<Option<EventReader>>,
@@ -95,20 +99,8 @@ impl Kernel {
             loader.map_pin_path(name, maps.join(name));
         }
         let mut programs = loader.load(OBJECT).map_err(|source| KernelError::Load(Box::new(source)))?;
-        for name in CONNECT_PROGRAMS {
-            let program = connect_program(&mut programs, name)?;
-            program
-                .load()
-                .map_err(|source| KernelError::Program { program: name, source: Box::new(source) })?;
-        }
-        connection_program(&mut programs)?.load().map_err(|source| KernelError::Program {
-            program: CONNECTION_PROGRAM,
-            source: Box::new(source),
-        })?;
-        lookup_program(&mut programs)?
-            .load()
-            .map_err(|source| KernelError::Program { program: LOOKUP_PROGRAM, source: Box::new(source) })?;
-        write_config(&mut programs, &options)?;
+        programs::load(&mut programs)?;
+        let config = Mutex::new(write_config(&mut programs, &options)?);
         let listeners =
             SockHash::try_from(take(&mut programs, "LISTENERS")?).map_err(map_error("LISTENERS", "open"))?;
         let agent_sockets: Table<u64, Raw<AgentSocket>> =
@@ -133,9 +125,16 @@ impl Kernel {
             flows: Table::new("FLOWS", take(&mut programs, "FLOWS")?)?,
             events_lost: Array::try_from(take(&mut programs, "EVENTS_LOST")?)
                 .map_err(map_error("EVENTS_LOST", "open"))?,
+            guard: GuardMaps::new(&mut programs)?,
+            config,
             programs: Mutex::new(programs),
             options,
         })
+    }
+
+    pub(crate) fn programs(&self) -> MutexGuard<'_, Ebpf> {
+        // Attaching is one system call after another: a panic elsewhere leaves what was attached.
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Attaches the socket programs at the cgroup root, or puts them in the place of an earlier agent's.
@@ -150,29 +149,20 @@ impl Kernel {
             path: root.to_owned(),
             source,
         })?;
-        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut programs = self.programs();
         let mut wanted = BTreeSet::new();
-        for name in CONNECT_PROGRAMS {
-            let program = connect_program(&mut programs, name)?;
+        for name in ROOT_PROGRAMS {
             let link = format!("{name}_{id}");
-            let descriptor = descriptor(program.fd(), name)?;
+            let descriptor = descriptor(&programs, name)?;
             self.links.ensure(&link, name, descriptor.as_fd(), || {
-                let attached = program.attach(&cgroup, CgroupAttachMode::Single)?;
-                FdLink::try_from(program.take_link(attached)?).map_err(invalid_link)
+                programs::attach_to_cgroup(&mut programs, name, &cgroup)
             })?;
             wanted.insert(link);
         }
-        let program = connection_program(&mut programs)?;
-        let link = format!("{CONNECTION_PROGRAM}_{id}");
-        let descriptor = descriptor(program.fd(), CONNECTION_PROGRAM)?;
-        self.links.ensure(&link, CONNECTION_PROGRAM, descriptor.as_fd(), || {
-            let attached = program.attach(&cgroup, CgroupAttachMode::Single)?;
-            FdLink::try_from(program.take_link(attached)?).map_err(invalid_link)
-        })?;
-        wanted.insert(link);
         // Links at another cgroup root belong to a configuration of the past.
         for name in self.links.names()? {
-            if !name.starts_with(LOOKUP_PROGRAM) && !wanted.contains(&name) {
+            let at_root = ROOT_PROGRAMS.iter().any(|program| name.starts_with(&format!("{program}_")));
+            if at_root && !wanted.contains(&name) {
                 self.links.remove(&name)?;
             }
         }
@@ -186,12 +176,10 @@ impl Kernel {
 
     /// Attaches the inbound hook in a network namespace.
     pub(crate) fn attach_lookup(&self, netns_cookie: u64, netns: BorrowedFd<'_>) -> Result<(), KernelError> {
-        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        let program = lookup_program(&mut programs)?;
-        let descriptor = descriptor(program.fd(), LOOKUP_PROGRAM)?;
+        let mut programs = self.programs();
+        let descriptor = descriptor(&programs, LOOKUP_PROGRAM)?;
         self.links.ensure(&lookup_link(netns_cookie), LOOKUP_PROGRAM, descriptor.as_fd(), || {
-            let attached = program.attach(netns)?;
-            Ok(FdLink::from(program.take_link(attached)?))
+            programs::attach_to_netns(&mut programs, netns)
         })
     }
 
@@ -200,8 +188,7 @@ impl Kernel {
     /// # Errors
     /// `Link`.
     pub fn is_hooked(&self, netns_cookie: u64) -> Result<bool, KernelError> {
-        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        let descriptor = descriptor(lookup_program(&mut programs)?.fd(), LOOKUP_PROGRAM)?;
+        let descriptor = descriptor(&self.programs(), LOOKUP_PROGRAM)?;
         self.links.is_alive(&lookup_link(netns_cookie), descriptor.as_fd())
     }
 
@@ -228,9 +215,8 @@ impl Kernel {
     /// Tells whether every hook that a pod with this network namespace needs is attached.
     pub fn is_captured(&self, netns_cookie: u64) -> bool {
         let Ok(id) = cgroup_id(&self.options.cgroup_root) else { return false };
-        let root = CONNECT_PROGRAMS.iter().chain([&CONNECTION_PROGRAM]);
         self.links.exists(&lookup_link(netns_cookie))
-            && root.into_iter().all(|name| self.links.exists(&format!("{name}_{id}")))
+            && ROOT_PROGRAMS.iter().all(|name| self.links.exists(&format!("{name}_{id}")))
             && matches!(self.pods.get(&netns_cookie), Ok(Some(_)))
     }
 
@@ -310,7 +296,7 @@ impl Kernel {
     }
 }
 
-fn flow_key(source: SocketAddr, destination: SocketAddr) -> Raw<FlowKey> {
+pub(crate) fn flow_key(source: SocketAddr, destination: SocketAddr) -> Raw<FlowKey> {
     Raw(FlowKey {
         source: to_abi(source.ip()),
         destination: to_abi(destination.ip()),
@@ -323,7 +309,10 @@ fn lookup_link(netns_cookie: u64) -> String {
     format!("{LOOKUP_PROGRAM}_{netns_cookie}")
 }
 
-fn write_config(programs: &mut Ebpf, options: &KernelOptions) -> Result<(), KernelError> {
+fn write_config(
+    programs: &mut Ebpf,
+    options: &KernelOptions,
+) -> Result<(Array<MapData, Raw<Config>>, Config), KernelError> {
     let table = Table::<u64, u32>::new("HOST_CGROUPS", take(programs, "HOST_CGROUPS")?)?;
     let wanted =
         options.host_cgroups.iter().map(|path| cgroup_id(path)).collect::<Result<BTreeSet<u64>, _>>()?;
@@ -343,42 +332,10 @@ fn write_config(programs: &mut Ebpf, options: &KernelOptions) -> Result<(), Kern
     };
     let mut map: Array<MapData, Raw<Config>> =
         Array::try_from(take(programs, "CONFIG")?).map_err(map_error("CONFIG", "open"))?;
-    map.set(0, Raw(config), 0).map_err(map_error("CONFIG", "write to"))
+    map.set(0, Raw(config), 0).map_err(map_error("CONFIG", "write to"))?;
+    Ok((map, config))
 }
 
-fn take(programs: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
+pub(crate) fn take(programs: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
     programs.take_map(name).ok_or(KernelError::Missing(name))
-}
-
-fn connect_program<'a>(
-    programs: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<&'a mut CgroupSockAddr, KernelError> {
-    let program = programs.program_mut(name).ok_or(KernelError::Missing(name))?;
-    program.try_into().map_err(|_: ProgramError| KernelError::Missing(name))
-}
-
-fn connection_program(programs: &mut Ebpf) -> Result<&mut SockOps, KernelError> {
-    let program = programs.program_mut(CONNECTION_PROGRAM).ok_or(KernelError::Missing(CONNECTION_PROGRAM))?;
-    program.try_into().map_err(|_: ProgramError| KernelError::Missing(CONNECTION_PROGRAM))
-}
-
-fn lookup_program(programs: &mut Ebpf) -> Result<&mut SkLookup, KernelError> {
-    let program = programs.program_mut(LOOKUP_PROGRAM).ok_or(KernelError::Missing(LOOKUP_PROGRAM))?;
-    program.try_into().map_err(|_: ProgramError| KernelError::Missing(LOOKUP_PROGRAM))
-}
-
-/// A link that the kernel made some other way than as a link: a kernel older than 5.7.
-fn invalid_link(error: LinkError) -> ProgramError {
-    ProgramError::IOError(std::io::Error::other(error))
-}
-
-/// A descriptor of a loaded program that outlives the borrow of the program.
-fn descriptor(
-    program: Result<&aya::programs::ProgramFd, ProgramError>,
-    name: &'static str,
-) -> Result<std::os::fd::OwnedFd, KernelError> {
-    let refused = |source| KernelError::Program { program: name, source: Box::new(source) };
-    let program = program.map_err(refused)?;
-    program.as_fd().try_clone_to_owned().map_err(|error| refused(ProgramError::IOError(error)))
 }

@@ -31,6 +31,12 @@ impl PodEntry {
     }
 }
 
+impl PodEntry {
+    pub(crate) fn as_source(&self) -> Pod {
+        Pod { ipv4: self.address(true), ipv6: self.address(false), slot: self.slot, flags: self.pod_flags }
+    }
+}
+
 impl Kernel {
     /// Returns the pods that the maps hold, also those of an agent that ran before.
     ///
@@ -68,9 +74,7 @@ impl Kernel {
     /// # Errors
     /// `Map`.
     pub fn update_source(&self, pod: &PodEntry) -> Result<(), KernelError> {
-        let (ipv4, ipv6) = (pod.address(true), pod.address(false));
-        let entry = Pod { ipv4, ipv6, slot: pod.slot, flags: pod.pod_flags };
-        self.pods.insert(&pod.netns_cookie, &entry.into())
+        self.pods.insert(&pod.netns_cookie, &pod.as_source().into())
     }
 
     /// Writes the addresses and flags under which `pod` is reached.
@@ -89,6 +93,7 @@ impl Kernel {
     pub fn release(&self, pod: &PodEntry) -> Result<(), KernelError> {
         self.pods.remove(&pod.netns_cookie)?;
         self.detach_lookup(pod.netns_cookie)?;
+        self.unguard(pod.netns_cookie, &[])?;
         self.forget_addresses(pod)
     }
 

@@ -2,8 +2,8 @@
 
 use crate::{KernelError, error::map_error};
 use ambit_abi::{
-    Address, AgentSocket, Backend, Config, Destination, Endpoint, Flow, FlowKey, ListenerKey, Pod,
-    ServiceEntry, SocketAddress, VerdictKey,
+    Address, AgentSocket, Backend, Config, Destination, Endpoint, Flow, FlowKey, Guard, ListenerKey, Pod, Refused,
+    RefusedKey, ServiceEntry, SocketAddress, VerdictKey,
 };
 use aya::{
     Pod as Plain,
@@ -40,8 +40,11 @@ plain!(
     Endpoint,
     Flow,
     FlowKey,
+    Guard,
     ListenerKey,
     Pod,
+    Refused,
+    RefusedKey,
     ServiceEntry,
     VerdictKey
 );

@@ -4,7 +4,7 @@
 mod diag;
 
 use super::{
-    Dataplane, LocalPod,
+    Dataplane, ListenError, LocalPod,
     live::{Caller, ConnectionRow, Direction, Facts, Path},
 };
 use ambit_core::{
@@ -106,6 +106,15 @@ fn inbound_of(plane: &Dataplane, pod: &LocalPod) -> std::io::Result<Vec<DiagSock
             && !accepted.contains(&(socket.remote, socket.local))
     });
     Ok(inbound.collect())
+}
+
+/// Announces the connections of the pod that do not stand yet.
+pub(crate) fn announce_older(plane: &Dataplane, pod: &LocalPod) -> Result<(), ListenError> {
+    let sockets = diag::list_in(&pod.netns, &[diag::SYN_SENT]).map_err(ListenError::Socket)?;
+    for socket in sockets {
+        plane.kernel.announce_older(pod.netns.cookie(), socket.local, socket.remote)?;
+    }
+    Ok(())
 }
 
 /// Returns the connections between pods of this node that go directly, and those of the node's own processes.

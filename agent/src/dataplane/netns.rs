@@ -70,6 +70,12 @@ impl Home {
     }
 }
 
+impl AsFd for Home {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 /// The network namespace of a pod.
 #[derive(Clone, Debug)]
 pub struct Netns {
