@@ -12,15 +12,17 @@ mod netlink;
 mod netns;
 mod outbound;
 mod pool;
+mod proof;
 mod relay;
 mod tunnel;
 
 pub use links::{Links, links};
 pub use netns::{Home, Netns, NetnsError};
+pub use proof::{ProofError, canaries};
 
 use crate::{identity::store::IdentityStore, observe::Decisions};
 use ambit_abi::{flow_kind, listener_kind};
-use ambit_bpf::{Kernel, KernelError, socket_cookie};
+use ambit_bpf::{Device, Kernel, KernelError, socket_cookie};
 use ambit_core::{identity::SpiffeId, model::WorkloadKey, state::Snapshot};
 use arc_swap::ArcSwap;
 use live::{Caller, ConnectionRow, Live};
@@ -69,6 +71,7 @@ pub struct Dataplane {
     pub local: ArcSwap<HashMap<u32, Arc<LocalPod>>>,
     pool: Pool,
     accepted: Arc<direct::Accepted>,
+    proofs: proof::Proofs,
 }
 
 /// An enrolled pod of this node.
@@ -142,6 +145,7 @@ impl Dataplane {
             local: ArcSwap::default(),
             pool,
             accepted,
+            proofs: proof::Proofs::default(),
         })
     }
 
@@ -173,6 +177,14 @@ impl Dataplane {
         direct::announce_older(self, pod)
     }
 
+    /// Tests that `pod`, whose links end in `devices`, is captured.
+    ///
+    /// # Errors
+    /// What was seen instead.
+    pub async fn prove(&self, pod: &Arc<LocalPod>, devices: &[Device]) -> Result<(), ProofError> {
+        proof::prove(self, pod, devices).await
+    }
+
     /// Returns who opened the connection from `client` to `server`, as the kernel attests: a pod of this node, the node
     /// itself, or nobody that it knows.
     fn attested(&self, client: SocketAddr, server: SocketAddr) -> Result<Caller, KernelError> {
@@ -195,6 +207,11 @@ impl Dataplane {
     pub(crate) fn instance(&self, slot: u32) -> Caller {
         let local = self.local.load();
         local.get(&slot).map_or(Caller::Unverified, |pod| Caller::Identity(pod.identity.clone()))
+    }
+
+    /// Returns the name of the enrolled pod with this slot.
+    pub(crate) fn pod(&self, slot: u32) -> Option<WorkloadKey> {
+        self.local.load().get(&slot).map(|pod| pod.key.clone())
     }
 
     /// Returns the connections between pods of this node that need no agent.

@@ -4,14 +4,17 @@
 //! disturbed by it.
 
 mod lane;
+mod proofs;
+mod status;
 mod wanted;
 
+use proofs::Proofs;
 pub use wanted::{WantedPod, wanted_pods};
 
 use crate::{
-    dataplane::{Dataplane, Links, LocalPod, Netns, NetnsError, links},
+    dataplane::{Dataplane, Links, LocalPod, Netns, NetnsError, canaries, links},
     identity::store::IdentityStore,
-    observe::{PodStatus, chain},
+    observe::chain,
 };
 use ambit_abi::pod_flag;
 use ambit_bpf::{KernelError, PodEntry};
@@ -86,6 +89,7 @@ pub struct Enrolment {
     next_slot: u32,
     /// How many times the pods were looked at.
     passes: u64,
+    proofs: Arc<Proofs>,
 }
 
 impl Enrolment {
@@ -108,6 +112,7 @@ impl Enrolment {
             problems: BTreeMap::new(),
             next_slot,
             passes: 0,
+            proofs: Arc::default(),
         })
     }
 
@@ -159,7 +164,10 @@ impl Enrolment {
         if self.passes % LINKS_EVERY == 0 {
             self.look_at_links();
         }
-        self.write_tables(snapshot)
+        self.write_tables(snapshot)?;
+        let pods = self.enrolled.values().map(|pod| (&pod.local, pod.links.devices.as_slice()));
+        self.proofs.refresh(&self.plane, pods);
+        Ok(())
     }
 
     /// Holds back what the pods of `wanted` send that are not enrolled: they are to be known before they are heard.
@@ -175,7 +183,9 @@ impl Enrolment {
         for (key, pod) in &mut self.enrolled {
             match guard(&self.plane, &pod.entry, &pod.local.netns) {
                 Ok(links) => pod.links = links,
-                Err(error) => tracing::error!(pod = %key, reason = %chain(&error), "the pod's links are not all guarded"),
+                Err(error) => {
+                    tracing::error!(pod = %key, reason = %chain(&error), "the pod's links are not all guarded")
+                }
             }
         }
     }
@@ -198,7 +208,10 @@ impl Enrolment {
         self.plane.local.store(Arc::new(callers.collect()));
         let services = if lane { snapshot.meshed_services() } else { BTreeMap::new() };
         self.plane.kernel.set_services(&services)?;
-        self.plane.kernel.set_destinations(&snapshot.redirect_destinations().into_iter().collect())?;
+        let mut destinations: BTreeSet<(IpAddr, u16)> =
+            snapshot.redirect_destinations().into_iter().collect();
+        destinations.extend(canaries().map(|ip| (ip, 0)));
+        self.plane.kernel.set_destinations(&destinations)?;
         self.written = Some(current);
         Ok(())
     }
@@ -304,25 +317,6 @@ impl Enrolment {
     pub fn enforced(&self) -> Vec<Arc<LocalPod>> {
         let enforced = |pod: &&Enrolled| matches!(pod.wanted.mode, Mode::Permissive | Mode::Strict);
         self.enrolled.values().filter(enforced).map(|pod| Arc::clone(&pod.local)).collect()
-    }
-
-    /// Returns the pods that are or should be enrolled.
-    pub fn status(&self, wanted: &[WantedPod]) -> Vec<PodStatus> {
-        let status = |pod: &WantedPod| {
-            let enrolled = self.enrolled.get(&pod.key);
-            let captured = enrolled.is_some_and(|pod| self.plane.kernel.is_captured(pod.entry.netns_cookie));
-            PodStatus {
-                namespace: pod.key.namespace.clone(),
-                name: pod.key.name.clone(),
-                mode: pod.mode.to_string(),
-                identity: pod.identity.to_string(),
-                addresses: pod.addresses.iter().map(ToString::to_string).collect(),
-                policies: pod.policies,
-                captured,
-                problem: self.problems.get(&pod.key).cloned().or_else(|| pod.mode_problem.clone()),
-            }
-        };
-        wanted.iter().map(status).collect()
     }
 }
 

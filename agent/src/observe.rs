@@ -2,12 +2,14 @@
 
 mod decisions;
 mod events;
+mod packet;
 mod query;
 mod status;
 
 pub(crate) use decisions::rfc3339;
 pub use decisions::{Decisions, Denial};
 pub use events::report_refusals;
+pub use packet::{RefusedPacket, refused_packet};
 pub use query::{Query, ask, bind, serve};
 pub use status::{ConnectionCounts, PodStatus, Status};
 

@@ -26,7 +26,8 @@ pub fn run(context: &SockContext) -> i32 {
     let netns = unsafe { bpf_get_netns_cookie(socket.cast()) };
     // SAFETY: PODS is never written by a program; a value that the agent replaces is read whole or not at all.
     let Some(pod) = (unsafe { PODS.get(netns) }) else { return ALLOW };
-    let mut event = Event { source_slot: pod.slot, reason: event_reason::PROTOCOL, protocol, ..Event::default() };
+    let mut event =
+        Event { source_slot: pod.slot, reason: event_reason::PROTOCOL, protocol, ..Event::default() };
     event.key.source = pod.ipv4;
     refused(pod.slot, event);
     if pod.flags & pod_flag::ENFORCED == 0 { ALLOW } else { REFUSE }

@@ -5,11 +5,12 @@
 
 use crate::{
     datagram,
-    maps::{FLOWS, FRAGMENTS, GUARDS, SYNS, refused},
+    maps::{FLOWS, FRAGMENTS, GUARDS, SYNS, refused, tested},
     packet::{self, Frame, ICMP, ICMPV6, IGMP, Packet, Part},
 };
 use ambit_abi::{
-    Address, Event, FRAGMENT_LIFE_NS, FlowKey, FragmentKey, Guard, TCP, UDP, event_reason, pod_flag,
+    Address, CANARY_V4, CANARY_V6, Event, FRAGMENT_LIFE_NS, FlowKey, FragmentKey, Guard, TCP, UDP,
+    event_reason, pod_flag,
 };
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_ktime_get_ns, programs::TcContext};
 
@@ -61,10 +62,20 @@ pub fn to_pod(context: &TcContext) -> i32 {
         Frame::Other => return act(&guard, false, None, &Refusal::new(event_reason::PROTOCOL)),
         Frame::Ip(packet) => packet,
     };
+    if is_test(&packet.source) {
+        tested(guard.pod.slot);
+        return DROP;
+    }
     match arrives(skb, &guard, &packet) {
         Ok(()) => NEXT,
         Err(refusal) => act(&guard, false, Some(&packet), &refusal),
     }
+}
+
+/// Tells whether the far address is the one with which the agent tests the guard.
+#[inline(always)]
+fn is_test(far: &Address) -> bool {
+    far.same(&CANARY_V4) || far.same(&CANARY_V6)
 }
 
 #[inline(always)]
@@ -78,7 +89,13 @@ fn guard(skb: *mut __sk_buff) -> Option<Guard> {
 /// Counts and reports a refusal; in audit mode that is all.
 #[inline(always)]
 fn act(guard: &Guard, leaving: bool, packet: Option<&Packet>, refusal: &Refusal) -> i32 {
-    let (slot, source_slot) = if leaving { (0, guard.pod.slot) } else { (guard.pod.slot, refusal.source_slot) };
+    // A refusal with which the agent tests the guard is no attack.
+    if leaving && packet.is_some_and(|packet| is_test(&packet.destination)) {
+        tested(guard.pod.slot);
+        return DROP;
+    }
+    let (slot, source_slot) =
+        if leaving { (0, guard.pod.slot) } else { (guard.pod.slot, refusal.source_slot) };
     let mut event = Event { slot, source_slot, reason: refusal.reason, ..Event::default() };
     if let Some(packet) = packet {
         event.key = packet.key(refusal.ports);
@@ -187,7 +204,9 @@ fn control(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<(), Re
             }
             refused(event_reason::SPOOFED)
         }
-        (true, ECHO) | (false, ECHO6) if !datagram::may_leave(guard, &packet.destination, packet.protocol, 0) => {
+        (true, ECHO) | (false, ECHO6)
+            if !datagram::may_leave(guard, &packet.destination, packet.protocol, 0) =>
+        {
             refused(event_reason::EGRESS)
         }
         _ => Ok(()),
@@ -228,4 +247,3 @@ fn later(skb: *mut __sk_buff, packet: &Packet) -> Result<(), Refusal> {
         _ => Err(Refusal::new(event_reason::FRAGMENT)),
     }
 }
-

@@ -5,8 +5,8 @@ use crate::{
     verdicts,
 };
 use ambit_abi::{
-    Address, Arrival, Event, FlowKey, Inbound, ListenerKey, TCP, decide, event_reason,
-    flow_kind, listener_kind, verdict,
+    Address, Arrival, Event, FlowKey, Inbound, ListenerKey, TCP, decide, event_reason, flow_kind,
+    listener_kind, verdict,
 };
 use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
 use core::ptr::read_volatile;

@@ -18,9 +18,7 @@ mod verdicts;
 
 use aya_ebpf::{
     macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier, sk_lookup, sock_ops},
-    programs::{
-        SkBuffContext, SkLookupContext, SockAddrContext, SockContext, SockOpsContext, TcContext,
-    },
+    programs::{SkBuffContext, SkLookupContext, SockAddrContext, SockContext, SockOpsContext, TcContext},
 };
 
 /// IPv4 `connect()`: decides whether the agent takes the connection.

@@ -1,8 +1,9 @@
 //! The maps, and the few accesses that the hooks share.
 
 use ambit_abi::{
-    Address, AgentSocket, Backend, Config, Datagram, Destination, Endpoint, Event, Flow, FlowKey, FragmentKey,
-    Guard, ListenerKey, Pod, REPORTS_PER_SECOND, Refused, RefusedKey, ServiceEntry, SocketState, VerdictKey,
+    Address, AgentSocket, Backend, Config, Datagram, Destination, Endpoint, Event, Flow, FlowKey,
+    FragmentKey, Guard, ListenerKey, Pod, REPORTS_PER_SECOND, Refused, RefusedKey, ServiceEntry, SocketState,
+    VerdictKey, event_reason,
 };
 use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
@@ -141,5 +142,18 @@ pub fn refused(slot: u32, event: Event) {
     if known.reports < REPORTS_PER_SECOND {
         known.reports += 1;
         report(event);
+    }
+}
+
+/// Counts a packet with which the agent tests the guard of the pod `slot`.
+#[inline(always)]
+pub fn tested(slot: u32) {
+    let key = RefusedKey { slot, reason: event_reason::TESTED };
+    match REFUSED.get_ptr_mut(key) {
+        // SAFETY: an aligned value that lives as long as the map; the agent tests one pod at a time.
+        Some(known) => unsafe { (*known).packets += 1 },
+        None => {
+            let _ = REFUSED.insert(key, Refused { packets: 1, second_ns: 0, reports: 0 }, 0);
+        }
     }
 }

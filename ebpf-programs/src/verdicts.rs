@@ -11,5 +11,9 @@ pub fn between(destination: u32, source: u32, protocol: u16, port: u16) -> u32 {
     VERDICTS.get(&Key::new(VERDICT_BITS, pair)).copied().unwrap_or(verdict::NONE)
 }
 
-pub fn stranger(_: u32, _: &Address, _: u16, _: u16) -> u32 { verdict::NONE }
-pub fn egress(_: u32, _: &Address, _: u16, _: u16) -> u32 { verdict::NONE }
+pub fn stranger(_: u32, _: &Address, _: u16, _: u16) -> u32 {
+    verdict::NONE
+}
+pub fn egress(_: u32, _: &Address, _: u16, _: u16) -> u32 {
+    verdict::NONE
+}

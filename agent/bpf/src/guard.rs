@@ -10,7 +10,7 @@ use crate::{
     programs::{self, GUARD_PROGRAMS, descriptor},
     tables::{Raw, Table, from_abi, to_abi},
 };
-use ambit_abi::{Address, CONFIG_AWAITING, FlowKey, Guard, Refused, RefusedKey, SocketAddress};
+use ambit_abi::{Address, CONFIG_AWAITING, FlowKey, Guard, Refused, RefusedKey, SocketAddress, event_reason};
 use aya::{
     Ebpf,
     programs::{
@@ -40,6 +40,8 @@ pub struct Device {
     pub index: u32,
     /// Its name there.
     pub name: String,
+    /// Index of its other end, in the pod.
+    pub inside: u32,
     /// Bytes of a packet before the IP header.
     pub link_header: u32,
 }
@@ -85,7 +87,8 @@ impl Kernel {
                 let descriptor = descriptor(&programs, name)?;
                 let link = link_name(name, device.index);
                 self.links.ensure(&link, name, descriptor.as_fd(), || {
-                    let program = programs::guard(&mut programs, name).map_err(|_| ProgramError::NotLoaded)?;
+                    let program =
+                        programs::guard(&mut programs, name).map_err(|_| ProgramError::NotLoaded)?;
                     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
                     let attached = program.attach_with_options(&device.name, direction, order)?;
                     FdLink::try_from(program.take_link(attached)?).map_err(programs::invalid_link)
@@ -165,12 +168,22 @@ impl Kernel {
             self.guard.awaited.remove(&to_abi(*ip).into())?;
         }
         let (map, config) = &mut *self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        let flags = if wanted.is_empty() { config.flags & !CONFIG_AWAITING } else { config.flags | CONFIG_AWAITING };
+        let flags =
+            if wanted.is_empty() { config.flags & !CONFIG_AWAITING } else { config.flags | CONFIG_AWAITING };
         if flags != config.flags {
             config.flags = flags;
             map.set(0, Raw(*config), 0).map_err(map_error("CONFIG", "write to"))?;
         }
         Ok(())
+    }
+
+    /// Returns how many packets with which the agent tested it the guard of the pod with this slot has counted.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn tested(&self, slot: u32) -> Result<u64, KernelError> {
+        let key = Raw(RefusedKey { slot, reason: event_reason::TESTED });
+        Ok(self.guard.refused.get(&key)?.map_or(0, |Raw(counted)| counted.packets))
     }
 
     /// Returns how many packets of each pod the guard refused, by slot and `ambit_abi::event_reason`.

@@ -22,5 +22,5 @@ pub use guard::{Device, index_to_name};
 pub use kernel::{Kernel, KernelOptions};
 pub use lane::VerdictBlock;
 pub use pods::PodEntry;
-pub use sys::{netns_cookie, socket_cookie};
+pub use sys::{netns_cookie, send_frame, socket_cookie};
 pub use tables::{from_abi, to_abi};

@@ -115,3 +115,31 @@ fn socket_option(socket: BorrowedFd<'_>, option: i32) -> io::Result<u64> {
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }
+
+/// Sends `frame` as it stands on the device with this index, through an AF_PACKET socket of its network namespace.
+///
+/// # Errors
+/// What `sendto` says.
+pub fn send_frame(socket: impl AsFd, device: u32, ethertype: u16, frame: &[u8]) -> io::Result<()> {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: ethertype.to_be(),
+        sll_ifindex: i32::try_from(device).map_err(io::Error::other)?,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: [0xff; 8],
+    };
+    // SAFETY: both pointers are to values that outlive the call, given with their lengths.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_fd().as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            libc::MSG_DONTWAIT,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -7,7 +7,7 @@ use crate::{
 };
 use anyhow::Context;
 use clap::Args;
-use std::{collections::BTreeMap, fmt::Write, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, fmt::Write, path::PathBuf, process::ExitCode, time::SystemTime};
 
 /// How many of the latest denials are shown.
 const SHOWN: usize = 10;
@@ -94,7 +94,9 @@ fn pods(status: &Status) -> String {
         vec![
             format!("{}/{}", pod.namespace, pod.name),
             pod.mode.clone(),
-            if pod.captured { "yes" } else { "NO" }.to_owned(),
+            captured(pod),
+            if pod.guard.is_empty() { "-".to_owned() } else { pod.guard.join(",") },
+            pod.dropped.values().sum::<u64>().to_string(),
             pod.policies.to_string(),
             pod.addresses.join(","),
             pod.identity.clone(),
@@ -102,7 +104,19 @@ fn pods(status: &Status) -> String {
         ]
     };
     let rows: Vec<Vec<String>> = status.pods.iter().map(row).collect();
-    table(&["POD", "MODE", "CAPTURED", "POLICIES", "ADDRESSES", "IDENTITY", "PROBLEM"], &rows)
+    let titles =
+        ["POD", "MODE", "CAPTURED", "GUARD", "DROPPED", "POLICIES", "ADDRESSES", "IDENTITY", "PROBLEM"];
+    table(&titles, &rows)
+}
+
+/// Says whether the pod is captured, and how long ago that was last seen in a test.
+fn captured(pod: &crate::observe::PodStatus) -> String {
+    let word = if pod.captured { "yes" } else { "NO" };
+    let tested = pod.tested_at.as_deref().and_then(|time| humantime::parse_rfc3339(time).ok());
+    match tested.and_then(|time| SystemTime::now().duration_since(time).ok()) {
+        Some(ago) => format!("{word}, tested {}s ago", ago.as_secs()),
+        None => word.to_owned(),
+    }
 }
 
 fn denials(status: &Status) -> String {

@@ -42,6 +42,7 @@ pub struct Links {
 /// A device in the pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PodDevice {
+    index: u32,
     name: String,
     kind: Option<String>,
     hardware: u16,
@@ -64,7 +65,12 @@ pub fn links(home: &Home, netns: &Netns) -> io::Result<Links> {
         match place(&device, node) {
             Place::Node(index) => {
                 let link_header = if device.hardware == ARPHRD_ETHER { ETHERNET_HEADER } else { 0 };
-                links.devices.push(Device { index, name: index_to_name(index)?, link_header });
+                links.devices.push(Device {
+                    index,
+                    name: index_to_name(index)?,
+                    inside: device.index,
+                    link_header,
+                });
             }
             Place::Elsewhere => links.unguarded.push(device.name),
             Place::Inside => {}
@@ -114,10 +120,9 @@ fn place(device: &PodDevice, node: Option<u32>) -> Place {
 fn parse(body: &[u8]) -> Option<PodDevice> {
     let hardware = u16::from_ne_bytes(body.get(2..4)?.try_into().ok()?);
     let attributes = body.get(LINK_MESSAGE..)?;
-    let text = |bytes: &[u8]| {
-        String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes)).into_owned()
-    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes)).into_owned();
     Some(PodDevice {
+        index: u32::from_ne_bytes(body.get(4..8)?.try_into().ok()?),
         name: netlink::attribute(attributes, IFLA_IFNAME).map(text)?,
         kind: netlink::attribute(attributes, IFLA_LINKINFO)
             .and_then(|info| netlink::attribute(info, IFLA_INFO_KIND))
@@ -134,7 +139,7 @@ mod tests {
 
     fn device(kind: Option<&str>, peer: Option<u32>, peer_netns: Option<u32>) -> PodDevice {
         let (name, kind) = ("eth0".to_owned(), kind.map(ToOwned::to_owned));
-        PodDevice { name, kind, hardware: ARPHRD_ETHER, peer, peer_netns }
+        PodDevice { index: 2, name, kind, hardware: ARPHRD_ETHER, peer, peer_netns }
     }
 
     #[test]

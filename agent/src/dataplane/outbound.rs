@@ -55,6 +55,9 @@ pub(crate) async fn serve(plane: Arc<Dataplane>, pod: Arc<LocalPod>, stream: Tcp
     if let Err(error) = plane.kernel.forget_flow(client, local) {
         tracing::warn!(%error, "cannot forget a flow in the kernel");
     }
+    if plane.proofs.take(pod.slot, client, target) {
+        return;
+    }
     let attempt = Attempt { plane: &plane, pod: &pod, client, target, dialled };
     if let Err(error) = attempt.carry(socket).await {
         plane.decisions.limited(|| {

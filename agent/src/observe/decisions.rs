@@ -1,5 +1,6 @@
 //! Decisions on connections: one log line each denial, counts for all, and the latest denials for whoever asks.
 
+use super::RefusedPacket;
 use crate::dataplane::live::Facts;
 use ambit_core::{
     model::WorkloadKey,
@@ -146,6 +147,21 @@ impl Decisions {
             _ => {
                 self.deny(facts, "policy", "refused by a policy that has changed since", "connection denied")
             }
+        }
+    }
+
+    /// Reports a packet that the guard dropped, or, where the pod is not `enforced`, would have dropped.
+    pub fn refused_packet(&self, facts: &Facts, refused: RefusedPacket, protocol: u32, enforced: bool) {
+        let why = format!("IP protocol {protocol}: {}", refused.why);
+        if enforced {
+            return self.deny(facts, refused.code, &format!("refused: {why}"), "packet dropped");
+        }
+        *self.inner().audited.entry(refused.code).or_default() += 1;
+        if self.may_log() {
+            tracing::info!(
+                src.id = %facts.caller.text(), src.addr = %facts.client, dst.addr = %facts.server,
+                dst.pod = %pod_text(facts), reason = refused.code, why, verdict = "audit", "packet would be dropped"
+            );
         }
     }
 

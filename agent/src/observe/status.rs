@@ -3,6 +3,7 @@
 use super::{Denial, decisions::Counts};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Answer to `ambit status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,8 +43,14 @@ pub struct PodStatus {
     pub addresses: Vec<String>,
     /// How many policies select it.
     pub policies: usize,
-    /// Whether every hook that takes its connections is attached.
+    /// Whether every hook is attached, and the last test has shown that they take what the pod does.
     pub captured: bool,
+    /// When it was last tested, as RFC 3339.
+    pub tested_at: Option<String>,
+    /// The devices on the node's side of its links, on which the guard stands.
+    pub guard: Vec<String>,
+    /// Packets that the guard dropped (in audit mode: would drop), by the code of the reason.
+    pub dropped: BTreeMap<String, u64>,
     /// What is wrong with it, and what to do.
     pub problem: Option<String>,
 }

@@ -42,6 +42,8 @@ pub mod event_reason {
     pub const DATAGRAM: u32 = 10;
     /// A fragment whose beginning was refused or not seen.
     pub const FRAGMENT: u32 = 11;
+    /// No refusal: the guard was tested. Counted, never reported.
+    pub const TESTED: u32 = 12;
 }
 
 const _: () = assert!(size_of::<Event>() == 52);

@@ -80,5 +80,12 @@ pub struct Refused {
 /// How many packets of one pod and one reason are reported in a second; all are counted.
 pub const REPORTS_PER_SECOND: u64 = 20;
 
+/// An address that is nobody's (RFC 5737), with which the agent tests that a pod is captured: a connection to it reaches
+/// the agent, and a packet to or from it is counted by the guard and dropped.
+pub const CANARY_V4: Address = Address::from_v4_be(u32::from_be_bytes([192, 0, 2, 15]).to_be());
+/// The same for IPv6 (RFC 3849).
+pub const CANARY_V6: Address =
+    Address::from_octets([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 15]);
+
 const _: () = assert!(size_of::<Guard>() == 56 && size_of::<Datagram>() == 24);
 const _: () = assert!(size_of::<FragmentKey>() == 44 && size_of::<Refused>() == 24);
