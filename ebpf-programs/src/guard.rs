@@ -43,7 +43,9 @@ pub fn from_pod(context: &TcContext) -> i32 {
     let packet = match packet::read(skb, guard.link_header) {
         Frame::Arp if speaks_for_itself(skb, &guard) => return NEXT,
         Frame::Arp => return act(&guard, true, None, &Refusal::new(event_reason::SPOOFED)),
-        Frame::Other => return act(&guard, true, None, &Refusal::new(event_reason::PROTOCOL)),
+        Frame::Other | Frame::Malformed => {
+            return act(&guard, true, None, &Refusal::new(event_reason::PROTOCOL));
+        }
         Frame::Ip(packet) => packet,
     };
     match leaves(skb, &guard, &packet) {
@@ -59,7 +61,9 @@ pub fn to_pod(context: &TcContext) -> i32 {
     let Some(guard) = guard(skb) else { return DROP };
     let packet = match packet::read(skb, guard.link_header) {
         Frame::Arp => return NEXT,
-        Frame::Other => return act(&guard, false, None, &Refusal::new(event_reason::PROTOCOL)),
+        // What bridges tell each other is nothing to a pod, and nothing to report.
+        Frame::Other => return if guard.pod.flags & pod_flag::ENFORCED == 0 { NEXT } else { DROP },
+        Frame::Malformed => return act(&guard, false, None, &Refusal::new(event_reason::PROTOCOL)),
         Frame::Ip(packet) => packet,
     };
     if is_test(&packet.source) {

@@ -26,7 +26,9 @@ const MAX_EXTENSIONS: u32 = 6;
 pub enum Frame {
     Arp,
     Ip(Packet),
-    /// Neither IP nor ARP, tagged for a VLAN, cut short, or with headers that nobody needs.
+    /// IP that is cut short or has headers that nobody needs, or a frame that is tagged for a VLAN.
+    Malformed,
+    /// Neither IP nor ARP.
     Other,
 }
 
@@ -90,15 +92,15 @@ pub fn read(skb: *mut __sk_buff, network: u32) -> Frame {
     // SAFETY: the context is valid for the whole run.
     let (protocol, tagged) = unsafe { ((*skb).protocol, (*skb).vlan_present) };
     if tagged != 0 {
-        return Frame::Other;
+        return Frame::Malformed;
     }
     let packet = match u32::from((protocol as u16).swap_bytes()) {
         ETH_P_IP => read_v4(skb, network),
         ETH_P_IPV6 => read_v6(skb, network),
         ETH_P_ARP => return Frame::Arp,
-        _ => None,
+        _ => return Frame::Other,
     };
-    packet.map_or(Frame::Other, Frame::Ip)
+    packet.map_or(Frame::Malformed, Frame::Ip)
 }
 
 #[inline(always)]

@@ -80,6 +80,10 @@ fn remove_below(folder: &Path) -> io::Result<usize> {
     let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(|entry| entry.file_name());
     for entry in entries {
+        // Files that the kernel itself puts into a BPF filesystem; nothing else has a dot in its name.
+        if entry.file_name().as_encoded_bytes().contains(&b'.') {
+            continue;
+        }
         if entry.file_type()?.is_dir() {
             removed += remove_below(&entry.path())?;
             fs::remove_dir(entry.path())?;

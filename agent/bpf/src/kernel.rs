@@ -24,7 +24,10 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, BorrowedFd, RawFd},
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ambit-ebpf.o"));
@@ -74,6 +77,7 @@ pub struct Kernel {
     pub(crate) links: Links,
     pub(crate) config: Mutex<(Array<MapData, Raw<Config>>, Config)>,
     pub(crate) guard: GuardMaps,
+    attached: AtomicBool,
     options: KernelOptions,
     listeners: Mutex<SockHash<MapData, Raw<ListenerKey>>>,
     events: Mutex<Option<EventReader>>,
@@ -126,6 +130,7 @@ impl Kernel {
             events_lost: Array::try_from(take(&mut programs, "EVENTS_LOST")?)
                 .map_err(map_error("EVENTS_LOST", "open"))?,
             guard: GuardMaps::new(&mut programs)?,
+            attached: AtomicBool::new(false),
             config,
             programs: Mutex::new(programs),
             options,
@@ -166,7 +171,13 @@ impl Kernel {
                 self.links.remove(&name)?;
             }
         }
+        self.attached.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Tells whether the programs at the cgroup root are this agent's.
+    pub fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::Acquire)
     }
 
     /// Tells whether connections between enrolled pods of this node go directly.

@@ -55,6 +55,9 @@ impl Proofs {
         plane: &Arc<Dataplane>,
         pods: impl Iterator<Item = (&'a Arc<LocalPod>, &'a [Device])>,
     ) {
+        if !plane.kernel.is_attached() {
+            return;
+        }
         let pods: BTreeMap<u32, _> = pods.map(|(pod, devices)| (pod.slot, (pod, devices))).collect();
         let mut proofs = self.proofs();
         proofs.retain(|slot, _| pods.contains_key(slot));
