@@ -147,8 +147,9 @@ impl Enrolment {
             .flat_map(|(_, addresses)| addresses)
             .collect();
         let is_over = |_: &u64, entry: &mut PodEntry| !entry.addresses.iter().any(|ip| failed.contains(ip));
-        for (_, entry) in self.inherited.extract_if(.., is_over) {
-            self.plane.kernel.release(&entry)?;
+        let over: Vec<PodEntry> = self.inherited.extract_if(.., is_over).map(|(_, entry)| entry).collect();
+        for entry in &over {
+            self.plane.kernel.release(entry)?;
         }
         let mut dead = Vec::new();
         for cookie in self.inherited.keys() {
@@ -159,6 +160,9 @@ impl Enrolment {
         for entry in dead.iter().filter_map(|cookie| self.inherited.remove(cookie)) {
             self.plane.kernel.release(&entry)?;
         }
+        if !over.is_empty() || !dead.is_empty() {
+            self.purge();
+        }
         self.hold(&sources)?;
         self.passes += 1;
         if self.passes % LINKS_EVERY == 0 {
@@ -168,6 +172,19 @@ impl Enrolment {
         let pods = self.enrolled.values().map(|pod| (&pod.local, pod.links.devices.as_slice()));
         self.proofs.refresh(&self.plane, pods);
         Ok(())
+    }
+
+    /// Lets the kernel forget what it remembers of pods that are gone.
+    fn purge(&self) {
+        let slots = self.enrolled.values().map(|pod| &pod.entry).chain(self.inherited.values());
+        let slots: BTreeSet<u32> = slots.map(|entry| entry.slot).collect();
+        // A pod that is enrolled meanwhile has a later slot.
+        let (kernel, next) = (Arc::clone(&self.plane.kernel), self.next_slot);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = kernel.purge(&slots, next) {
+                tracing::warn!(reason = %chain(&error), "the kernel remembers flows of pods that are gone");
+            }
+        });
     }
 
     /// Holds back what the pods of `wanted` send that are not enrolled: they are to be known before they are heard.

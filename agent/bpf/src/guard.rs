@@ -10,7 +10,7 @@ use crate::{
     programs::{self, GUARD_PROGRAMS, descriptor},
     tables::{Raw, Table, from_abi, to_abi},
 };
-use ambit_abi::{Address, CONFIG_AWAITING, FlowKey, Guard, Refused, RefusedKey, SocketAddress, event_reason};
+use ambit_abi::{Address, CONFIG_AWAITING, Datagram, FlowKey, Guard, Refused, RefusedKey, SocketAddress, event_reason};
 use aya::{
     Ebpf,
     programs::{
@@ -51,7 +51,8 @@ pub(crate) struct GuardMaps {
     guards: Table<u32, Raw<Guard>>,
     syns: Table<Raw<FlowKey>, u64>,
     awaited: Table<Raw<Address>, u32>,
-    refused: Table<Raw<RefusedKey>, Raw<Refused>>,
+    pub(crate) datagrams: Table<Raw<FlowKey>, Raw<Datagram>>,
+    pub(crate) refused: Table<Raw<RefusedKey>, Raw<Refused>>,
 }
 
 impl GuardMaps {
@@ -60,6 +61,7 @@ impl GuardMaps {
             guards: Table::new("GUARDS", take(programs, "GUARDS")?)?,
             syns: Table::new("SYNS", take(programs, "SYNS")?)?,
             awaited: Table::new("AWAITED", take(programs, "AWAITED")?)?,
+            datagrams: Table::new("DATAGRAMS", take(programs, "DATAGRAMS")?)?,
             refused: Table::new("REFUSED", take(programs, "REFUSED")?)?,
         })
     }

@@ -86,7 +86,7 @@ pub struct Kernel {
     pub(crate) endpoints: Table<Raw<ambit_abi::Address>, Raw<Endpoint>>,
     destinations: Table<Raw<Destination>, u32>,
     agent_sockets: Table<u64, Raw<AgentSocket>>,
-    flows: Table<Raw<FlowKey>, Raw<Flow>>,
+    pub(crate) flows: Table<Raw<FlowKey>, Raw<Flow>>,
     events_lost: Array<MapData, u64>,
 }
 

@@ -11,6 +11,7 @@ mod lane;
 mod links;
 mod pods;
 mod programs;
+mod purge;
 mod sys;
 mod tables;
 

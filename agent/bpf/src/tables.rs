@@ -2,7 +2,7 @@
 
 use crate::{KernelError, error::map_error};
 use ambit_abi::{
-    Address, AgentSocket, Backend, Config, Destination, Endpoint, Flow, FlowKey, Guard, ListenerKey, Pod,
+    Address, AgentSocket, Backend, Config, Datagram, Destination, Endpoint, Flow, FlowKey, Guard, ListenerKey, Pod,
     Refused, RefusedKey, ServiceEntry, SocketAddress, VerdictKey,
 };
 use aya::{
@@ -36,6 +36,7 @@ plain!(
     AgentSocket,
     Backend,
     Config,
+    Datagram,
     Destination,
     Endpoint,
     Flow,
