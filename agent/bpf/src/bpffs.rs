@@ -8,13 +8,17 @@ use rustix::{
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+/// How the folders of maps begin; the version of their layout follows.
+pub(crate) const MAPS_PREFIX: &str = "maps-v";
 /// Where the BPF filesystem is mounted by convention.
 const SYSTEM_BPFFS: &str = "/sys/fs/bpf";
+/// What a filesystem that an agent mounted is called in /proc/mounts, so that a clean-up knows it again.
+const MOUNT_SOURCE: &str = "ambit";
 
 /// Makes the folder `pins`, mode 0700, on a BPF filesystem: mounts one at `/sys/fs/bpf` when `pins` lies below, else
 /// at `pins` itself.
@@ -28,8 +32,14 @@ pub fn prepare_pins(pins: &Path) -> Result<(), KernelError> {
         let mount_point =
             if pins.starts_with(SYSTEM_BPFFS) { PathBuf::from(SYSTEM_BPFFS) } else { pins.to_owned() };
         fs::create_dir_all(&mount_point).map_err(failed)?;
-        mount("bpf", &mount_point, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)
-            .map_err(|error| failed(error.into()))?;
+        mount(
+            MOUNT_SOURCE,
+            &mount_point,
+            "bpf",
+            MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+            None,
+        )
+        .map_err(|error| failed(error.into()))?;
         tracing::info!(path = %mount_point.display(), "mounted a BPF filesystem");
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(pins).map_err(failed)?;
@@ -50,28 +60,83 @@ pub fn lock_pins(pins: &Path) -> Result<File, KernelError> {
     }
 }
 
-/// Removes every pin below `pins`: all programs detach, and pods are no longer enforced. Returns how many pins there
-/// were.
+/// Returns what tells the folder `pins` from every other: its filesystem and its inode.
+///
+/// # Errors
+/// `Bpffs` when it cannot be read.
+pub fn pins_id(pins: &Path) -> Result<(u64, u64), KernelError> {
+    let metadata =
+        fs::metadata(pins).map_err(|source| KernelError::Bpffs { path: pins.to_owned(), source })?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Removes every pin below `pins`, of every version: all programs detach, and pods are no longer enforced. Unmounts the
+/// BPF filesystem that an agent mounted, unless somebody else uses it. Returns how many pins there were.
 ///
 /// # Errors
 /// `Taken` while an agent runs, `Bpffs` when a pin cannot be removed.
 pub fn cleanup(pins: &Path) -> Result<usize, KernelError> {
     let failed = |source: io::Error| KernelError::Bpffs { path: pins.to_owned(), source };
-    if !pins.exists() || !on_bpffs(pins) {
-        return Ok(0);
+    let mut removed = 0;
+    if pins.exists() && on_bpffs(pins) {
+        let lock = lock_pins(pins)?;
+        // On kernels without links for devices, filters outlive the pins.
+        for folder in map_folders(pins).map_err(failed)? {
+            crate::guard::remove_filters(&pins.join(folder));
+        }
+        removed = remove_below(pins).map_err(failed)?;
+        drop(lock);
     }
-    drop(lock_pins(pins)?);
-    // On kernels without links for devices, filters outlive the pins.
-    crate::guard::remove_filters(&pins.join(format!("maps-v{}", ambit_abi::ABI_VERSION)));
-    let removed = remove_below(pins).map_err(failed)?;
-    // A folder that is itself the mount point is busy, and empty is good enough.
-    let mount_point = fs::remove_dir(pins).is_err();
-    if mount_point && !pins.starts_with(SYSTEM_BPFFS) {
-        rustix::mount::unmount(pins, rustix::mount::UnmountFlags::empty())
-            .map_err(|error| failed(error.into()))?;
-        fs::remove_dir(pins).map_err(failed)?;
+    let mount_point = if pins.starts_with(SYSTEM_BPFFS) { Path::new(SYSTEM_BPFFS) } else { pins };
+    let is_own_mount = is_own_mount(mount_point).map_err(failed)?;
+    if !is_own_mount || mount_point != pins {
+        // A folder that is itself a mount point of somebody else is busy, and empty is good enough.
+        let _ = fs::remove_dir(pins);
+    }
+    let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    if is_own_mount && is_empty(mount_point) {
+        match rustix::mount::unmount(mount_point, rustix::mount::UnmountFlags::empty()) {
+            Ok(()) if mount_point == pins => fs::remove_dir(pins).map_err(failed)?,
+            Ok(()) => {}
+            Err(rustix::io::Errno::BUSY) => {
+                tracing::warn!(path = %mount_point.display(), "the BPF filesystem stays mounted: somebody uses it");
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
     }
     Ok(removed)
+}
+
+/// Tells whether an agent mounted the BPF filesystem at `path`.
+fn is_own_mount(path: &Path) -> io::Result<bool> {
+    let path = path.to_string_lossy();
+    let mounts = fs::read_to_string("/proc/mounts")?;
+    // The last one covers the others.
+    let last = mounts.lines().rfind(|line| line.split(' ').nth(1) == Some(path.as_ref()));
+    Ok(last.is_some_and(|line| line.starts_with(&format!("{MOUNT_SOURCE} "))))
+}
+
+/// Removes the maps of other versions of the layout below `pins`, which no attached program uses any more. Returns the
+/// names of their folders.
+///
+/// # Errors
+/// `Bpffs` when one cannot be removed.
+pub(crate) fn remove_other_maps(pins: &Path, current: &str) -> Result<Vec<String>, KernelError> {
+    let failed = |source: io::Error| KernelError::Bpffs { path: pins.to_owned(), source };
+    let mut folders = map_folders(pins).map_err(failed)?;
+    folders.retain(|name| name != current);
+    for name in &folders {
+        let path = pins.join(name);
+        remove_below(&path).and_then(|_| fs::remove_dir(&path)).map_err(failed)?;
+    }
+    Ok(folders)
+}
+
+/// Returns the names of the folders of maps, of every version.
+fn map_folders(pins: &Path) -> io::Result<Vec<String>> {
+    let names = fs::read_dir(pins)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let names = names.collect::<io::Result<Vec<String>>>()?;
+    Ok(names.into_iter().filter(|name| name.starts_with(MAPS_PREFIX)).collect())
 }
 
 /// Removes links before maps, so that no program runs on maps that are going away.

@@ -98,6 +98,19 @@ pub fn join_cgroup(root: &Path) -> Result<Option<PathBuf>, CgroupError> {
     Ok(Some(target))
 }
 
+/// Removes the cgroup that agents made for themselves below `root`. Returns its folder when there was one.
+///
+/// # Errors
+/// `Io` while a process is in it.
+pub fn remove_own_cgroup(root: &Path) -> Result<Option<PathBuf>, CgroupError> {
+    let own = root.join(OWN_CGROUP);
+    match fs::remove_dir(&own) {
+        Ok(()) => Ok(Some(own)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(CgroupError::Io { action: "remove the cgroup", path: own, source }),
+    }
+}
+
 /// Returns the mount point that `path` lies on.
 fn mount_of(path: &Path) -> Result<PathBuf, CgroupError> {
     let resolved = path.canonicalize().map_err(|source| CgroupError::Io {

@@ -14,8 +14,23 @@ pub enum KernelError {
         source: io::Error,
     },
     /// Another agent uses the folder for pins.
-    #[error("another agent uses {}: stop it first, or choose another --bpffs", .0.display())]
+    #[error("another agent uses {}: name its --socket to take over from it, stop it, or choose another --bpffs", .0.display())]
     Taken(PathBuf),
+    /// A pin of an earlier agent is not what this one needs.
+    #[error(
+        "the pin {} is not the map that this agent expects: it is {found}; stop every agent, run `ambit cleanup`, \
+         and start again",
+        path.display()
+    )]
+    Unfit {
+        /// The pin.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+    },
+    /// The object is damaged.
+    #[error("read the BPF object: rebuild with `cargo xtask build`")]
+    Object(#[source] Box<aya_obj::ParseError>),
     /// The object does not load: the kernel is too old, or rights are missing.
     #[error("load the BPF object (needs root or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN, and Linux 5.15)")]
     Load(#[source] Box<aya::EbpfError>),
@@ -41,7 +56,7 @@ pub enum KernelError {
         source: Box<aya::programs::ProgramError>,
     },
     /// A link is not pinned, read or updated.
-    #[error("{action} the link {}", path.display())]
+    #[error("{action} the link {} (if it is none of an agent's, stop the agent and run `ambit cleanup`)", path.display())]
     Link {
         /// What was tried.
         action: &'static str,

@@ -3,8 +3,34 @@
 use crate::{KernelError, error::map_error};
 use ambit_abi::{Address, Event, FlowKey};
 use aya::maps::{Map, MapData, RingBuf};
-use rustix::event::{PollFd, PollFlags, poll};
-use std::io;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+/// Tells whoever waits for events that it shall stop.
+#[derive(Debug)]
+pub struct StopSign(OwnedFd);
+
+impl StopSign {
+    /// Makes one that is down.
+    ///
+    /// # Errors
+    /// What `eventfd` says.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC)?))
+    }
+
+    /// Raises it, for good.
+    ///
+    /// # Errors
+    /// What `write` says.
+    pub fn raise(&self) -> io::Result<()> {
+        rustix::io::write(&self.0, &1_u64.to_ne_bytes())?;
+        Ok(())
+    }
+}
 
 /// Reads the ring buffer EVENTS.
 pub struct EventReader {
@@ -16,14 +42,15 @@ impl EventReader {
         Ok(Self { ring: RingBuf::try_from(map).map_err(map_error("EVENTS", "open"))? })
     }
 
-    /// Blocks until there may be an event.
+    /// Blocks until there may be an event; `false` once `stop` was raised.
     ///
     /// # Errors
     /// What `poll` says.
-    pub fn wait(&self) -> io::Result<()> {
-        let mut ring = [PollFd::new(&self.ring, PollFlags::IN)];
-        match poll(&mut ring, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+    pub fn wait(&self, stop: &StopSign) -> io::Result<bool> {
+        let ring = PollFd::new(&self.ring, PollFlags::IN);
+        let mut either = [ring, PollFd::from_borrowed_fd(stop.0.as_fd(), PollFlags::IN)];
+        match poll(&mut either, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(either[1].revents().is_empty()),
             Err(error) => Err(error.into()),
         }
     }

@@ -2,11 +2,13 @@
 
 use crate::{
     EventReader, KernelError,
+    bpffs::{MAPS_PREFIX, remove_other_maps},
     cgroup::cgroup_id,
     error::map_error,
     guard::GuardMaps,
     lane::Lane,
     links::Links,
+    pins,
     programs::{self, LOOKUP_PROGRAM, ROOT_PROGRAMS, descriptor},
     tables::{Raw, Table, from_abi, socket_to_abi, to_abi},
 };
@@ -69,6 +71,8 @@ pub struct KernelOptions {
     pub host_cgroups: Vec<PathBuf>,
     /// Connections between enrolled pods of this node go directly.
     pub direct_lane: bool,
+    /// Another agent still connects sockets, and what it announced of them must stay.
+    pub sockets_in_use: bool,
 }
 
 /// The programs and maps of one node.
@@ -96,8 +100,9 @@ impl Kernel {
     /// # Errors
     /// `Load`, `Program` or `Missing`.
     pub fn load(options: KernelOptions) -> Result<Self, KernelError> {
-        let maps = options.pins.join(format!("maps-v{ABI_VERSION}"));
+        let maps = options.pins.join(maps_folder());
         fs::create_dir_all(&maps).map_err(|source| KernelError::Bpffs { path: maps.clone(), source })?;
+        pins::check(&maps, OBJECT, &PINNED_MAPS)?;
         let mut loader = EbpfLoader::new();
         for name in PINNED_MAPS {
             loader.map_pin_path(name, maps.join(name));
@@ -109,9 +114,11 @@ impl Kernel {
             SockHash::try_from(take(&mut programs, "LISTENERS")?).map_err(map_error("LISTENERS", "open"))?;
         let agent_sockets: Table<u64, Raw<AgentSocket>> =
             Table::new("AGENT_SOCKETS", take(&mut programs, "AGENT_SOCKETS")?)?;
-        // What an agent before this one announced and never connected is gone with its sockets.
-        for (cookie, _) in agent_sockets.entries()? {
-            agent_sockets.remove(&cookie)?;
+        if !options.sockets_in_use {
+            // What an agent before this one announced and never connected is gone with its sockets.
+            for (cookie, _) in agent_sockets.entries()? {
+                agent_sockets.remove(&cookie)?;
+            }
         }
         Ok(Self {
             links: Links::open(options.pins.join("links"))?,
@@ -178,6 +185,14 @@ impl Kernel {
     /// Tells whether the programs at the cgroup root are this agent's.
     pub fn is_attached(&self) -> bool {
         self.attached.load(Ordering::Acquire)
+    }
+
+    /// Removes the maps that agents with other layouts pinned; only programs of theirs used them. Returns their folders.
+    ///
+    /// # Errors
+    /// `Bpffs`.
+    pub fn remove_other_maps(&self) -> Result<Vec<String>, KernelError> {
+        remove_other_maps(&self.options.pins, &maps_folder())
     }
 
     /// Tells whether connections between enrolled pods of this node go directly.
@@ -305,6 +320,11 @@ impl Kernel {
     pub fn take_events(&self) -> Option<EventReader> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+/// Name of the folder of this version's maps.
+fn maps_folder() -> String {
+    format!("{MAPS_PREFIX}{ABI_VERSION}")
 }
 
 pub(crate) fn flow_key(source: SocketAddr, destination: SocketAddr) -> Raw<FlowKey> {
