@@ -14,6 +14,7 @@ mod outbound;
 mod pool;
 mod proof;
 mod relay;
+mod tally;
 mod tunnel;
 
 pub use links::{Links, links};
@@ -28,15 +29,16 @@ use arc_swap::ArcSwap;
 use live::{Caller, ConnectionRow, Live};
 use pool::Pool;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
+use tally::Tally;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 
@@ -50,6 +52,11 @@ const MAX_HANDSHAKES: usize = 1024;
 const MAX_CONNECTIONS: usize = 32_768;
 /// How long accepting pauses when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long tunnels that are no longer used may take to end in order.
+const TUNNELS_END: Duration = Duration::from_secs(1);
+
+/// The two ends of a connection that was accepted: the client's address and the local one.
+pub type Tuple = (SocketAddr, SocketAddr);
 
 /// What every connection needs.
 pub struct Dataplane {
@@ -69,9 +76,27 @@ pub struct Dataplane {
     pub cluster: String,
     /// The enrolled pods of this node by slot: whom the kernel means when it attests a flow.
     pub local: ArcSwap<HashMap<u32, Arc<LocalPod>>>,
-    pool: Pool,
+    pool: Arc<Pool>,
     accepted: Arc<direct::Accepted>,
     proofs: proof::Proofs,
+    /// Connections that are carried, or are coming about.
+    carried: Tally,
+    /// Tunnels of both directions.
+    tunnels: Tally,
+    /// Whether connections are accepted: not before a snapshot is in force.
+    open: watch::Sender<bool>,
+    /// Whether the callers' agents are told to open their next tunnels to another agent.
+    draining: watch::Sender<bool>,
+    /// The listeners that are still served, to offer them to the kernel once more.
+    listening: Mutex<Vec<Listening>>,
+}
+
+/// A listener in a pod.
+struct Listening {
+    slot: u32,
+    kind: u32,
+    families: &'static [u32],
+    listener: Weak<TcpListener>,
 }
 
 /// An enrolled pod of this node.
@@ -133,7 +158,7 @@ impl Dataplane {
         home: Arc<Home>,
         cluster: String,
     ) -> Arc<Self> {
-        let (live, pool, accepted) = (Arc::default(), Pool::default(), Arc::default());
+        let (live, pool, accepted) = (Arc::default(), Arc::default(), Arc::default());
         Arc::new(Self {
             kernel,
             identities,
@@ -146,7 +171,85 @@ impl Dataplane {
             pool,
             accepted,
             proofs: proof::Proofs::default(),
+            carried: Tally::default(),
+            tunnels: Tally::default(),
+            open: watch::Sender::new(false),
+            draining: watch::Sender::new(false),
+            listening: Mutex::default(),
         })
+    }
+
+    /// Returns what goes on with another hold on the kernel: it shares what is carried, and serves no pod yet.
+    pub fn renewed(&self, kernel: Arc<Kernel>) -> Arc<Self> {
+        Arc::new(Self {
+            kernel,
+            identities: Arc::clone(&self.identities),
+            state: Arc::clone(&self.state),
+            live: Arc::clone(&self.live),
+            decisions: Arc::clone(&self.decisions),
+            home: Arc::clone(&self.home),
+            cluster: self.cluster.clone(),
+            local: ArcSwap::default(),
+            pool: Arc::clone(&self.pool),
+            accepted: Arc::clone(&self.accepted),
+            carried: self.carried.clone(),
+            tunnels: self.tunnels.clone(),
+            open: watch::Sender::new(false),
+            draining: self.draining.clone(),
+            proofs: proof::Proofs::default(),
+            listening: Mutex::default(),
+        })
+    }
+
+    /// Offers the listeners that are served to the kernel once more, after another agent has offered its own.
+    ///
+    /// # Errors
+    /// `Map`; the others were offered all the same.
+    pub fn listen_again(&self) -> Result<(), KernelError> {
+        let mut outcome = Ok(());
+        for listening in self.listening().iter() {
+            let Some(listener) = listening.listener.upgrade() else { continue };
+            let offered = self.kernel.listen(listening.slot, listening.kind, listening.families, &*listener);
+            outcome = outcome.and(offered);
+        }
+        outcome
+    }
+
+    fn listening(&self) -> MutexGuard<'_, Vec<Listening>> {
+        // Entries are added and removed whole: a panic elsewhere leaves the list usable.
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to accept: whoever came before waits in the listeners' queues.
+    pub fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// Tells the callers' agents to open their next tunnels to another agent; the streams that they have go on.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Returns how many connections are carried or are coming about.
+    pub fn carried(&self) -> usize {
+        self.carried.count()
+    }
+
+    /// Waits until no connection is carried.
+    pub async fn until_idle(&self) {
+        self.carried.none().await;
+    }
+
+    /// Ends the tunnels that nobody uses, in order, so that what was sent last arrives; waits for a second at most.
+    pub async fn end_tunnels(&self) {
+        self.pool.clear();
+        // A peer that does not answer is not waited for: nothing is carried in its tunnel.
+        let _ = tokio::time::timeout(TUNNELS_END, self.tunnels.none()).await;
+    }
+
+    /// Returns the connections that the agent has accepted inside pods.
+    pub fn accepted(&self) -> Vec<Tuple> {
+        self.accepted.all()
     }
 
     /// Makes the listeners of `pod` and accepts until the returned set is dropped; connections that were accepted go
@@ -159,14 +262,26 @@ impl Dataplane {
         for kind in [listener_kind::OUTBOUND, listener_kind::INBOUND] {
             let (listener, families) = pod.netns.listener(BACKLOG).map_err(ListenError::Socket)?;
             self.kernel.listen(pod.slot, kind, families, &listener)?;
+            let listener = Arc::new(listener);
+            let mut listening = self.listening();
+            listening.retain(|other| other.listener.strong_count() > 0);
+            let slot = pod.slot;
+            listening.push(Listening { slot, kind, families, listener: Arc::downgrade(&listener) });
+            drop(listening);
             accepting.spawn(accept(Arc::clone(self), Arc::clone(pod), listener, kind));
         }
         Ok(accepting)
     }
 
-    /// Closes connections to `pods` that the agent does not carry and that `snapshot` does not allow.
-    pub async fn sweep_direct(self: Arc<Self>, pods: Vec<Arc<LocalPod>>, snapshot: Arc<Snapshot>) {
-        direct::sweep(self, pods, snapshot).await;
+    /// Closes connections to `pods` that no agent carries and that `snapshot` does not allow. `carried_elsewhere` tells
+    /// what agents before this one still carry.
+    pub async fn sweep_direct<F: Future<Output = HashSet<Tuple>>>(
+        self: Arc<Self>,
+        pods: Vec<Arc<LocalPod>>,
+        snapshot: Arc<Snapshot>,
+        carried_elsewhere: impl FnOnce() -> F,
+    ) {
+        direct::sweep(self, pods, snapshot, carried_elsewhere).await;
     }
 
     /// Announces the connections that were on their way before `pod` was enrolled, so that the guard lets them go on.
@@ -214,9 +329,10 @@ impl Dataplane {
         self.local.load().get(&slot).map(|pod| pod.key.clone())
     }
 
-    /// Returns the connections between pods of this node that need no agent.
-    pub fn direct_connections(&self) -> Vec<ConnectionRow> {
-        direct::rows(self)
+    /// Returns the connections between pods of this node that need no agent; `carried_elsewhere` are carried by agents
+    /// before this one.
+    pub fn direct_connections(&self, carried_elsewhere: &HashSet<Tuple>) -> Vec<ConnectionRow> {
+        direct::rows(self, carried_elsewhere)
     }
 
     /// Forgets the tunnels of a pod that was released.
@@ -235,7 +351,9 @@ impl Dataplane {
     }
 }
 
-async fn accept(plane: Arc<Dataplane>, pod: Arc<LocalPod>, listener: TcpListener, kind: u32) {
+async fn accept(plane: Arc<Dataplane>, pod: Arc<LocalPod>, listener: Arc<TcpListener>, kind: u32) {
+    // The sender lives in `plane`: waiting cannot fail.
+    let _ = plane.open.subscribe().wait_for(|open| *open).await;
     loop {
         let (stream, client) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -254,9 +372,10 @@ async fn accept(plane: Arc<Dataplane>, pod: Arc<LocalPod>, listener: TcpListener
             continue;
         };
         if kind == listener_kind::OUTBOUND {
+            let carried = plane.carried.enter();
             tokio::spawn(async move {
                 outbound::serve(plane, pod, stream, client).await;
-                drop(place);
+                drop((place, carried));
             });
         } else {
             let Ok(local) = stream.local_addr().map(canonical) else { continue };

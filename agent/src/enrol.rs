@@ -324,6 +324,13 @@ impl Enrolment {
         tracing::info!(pod = %key, "pod released");
     }
 
+    /// Stops accepting connections of all pods; whoever waits in the listeners' queues is reset.
+    pub fn stop_listening(&mut self) {
+        for pod in self.enrolled.values_mut() {
+            pod.accepting = JoinSet::new();
+        }
+    }
+
     fn take_slot(&mut self) -> u32 {
         let slot = self.next_slot;
         self.next_slot += 1;

@@ -4,7 +4,7 @@
 mod diag;
 
 use super::{
-    Dataplane, ListenError, LocalPod,
+    Dataplane, ListenError, LocalPod, Tuple,
     live::{Caller, ConnectionRow, Direction, Facts, Path},
 };
 use ambit_core::{
@@ -25,19 +25,23 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// The connections that the agent itself has accepted inside pods, by client and local address.
 #[derive(Default)]
 pub(crate) struct Accepted {
-    tuples: Mutex<HashSet<(SocketAddr, SocketAddr)>>,
+    tuples: Mutex<HashSet<Tuple>>,
 }
 
 /// A connection's place among the accepted ones, given up when dropped.
 pub(crate) struct AcceptedEntry {
     accepted: Arc<Accepted>,
-    tuple: (SocketAddr, SocketAddr),
+    tuple: Tuple,
 }
 
 impl Accepted {
-    fn tuples(&self) -> MutexGuard<'_, HashSet<(SocketAddr, SocketAddr)>> {
+    fn tuples(&self) -> MutexGuard<'_, HashSet<Tuple>> {
         // Entries are inserted and removed whole: a panic elsewhere leaves the set usable.
         self.tuples.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Tuple> {
+        self.tuples().iter().copied().collect()
     }
 
     pub(crate) fn enter(self: &Arc<Self>, client: SocketAddr, local: SocketAddr) -> AcceptedEntry {
@@ -52,8 +56,14 @@ impl Drop for AcceptedEntry {
     }
 }
 
-/// Closes the connections to `pods` that the agent does not carry and that `snapshot` does not allow.
-pub(crate) async fn sweep(plane: Arc<Dataplane>, pods: Vec<Arc<LocalPod>>, snapshot: Arc<Snapshot>) {
+/// Closes the connections to `pods` that no agent carries and that `snapshot` does not allow. `carried_elsewhere` is
+/// asked after the sockets were listed, so that it knows of each that an agent before this one has accepted.
+pub(crate) async fn sweep<F: Future<Output = HashSet<Tuple>>>(
+    plane: Arc<Dataplane>,
+    pods: Vec<Arc<LocalPod>>,
+    snapshot: Arc<Snapshot>,
+    carried_elsewhere: impl FnOnce() -> F,
+) {
     let mut refused = Vec::new();
     for pod in &pods {
         match refused_of(&plane, pod, &snapshot) {
@@ -67,8 +77,10 @@ pub(crate) async fn sweep(plane: Arc<Dataplane>, pods: Vec<Arc<LocalPod>>, snaps
         return;
     }
     tokio::time::sleep(SETTLE).await;
+    let elsewhere = carried_elsewhere().await;
     for Refused { pod, socket, facts, verdict } in refused {
-        if plane.accepted.tuples().contains(&(socket.remote, socket.local)) {
+        let tuple = (socket.remote, socket.local);
+        if plane.accepted.tuples().contains(&tuple) || elsewhere.contains(&tuple) {
             continue;
         }
         match diag::destroy(&pod.netns, &socket) {
@@ -118,7 +130,7 @@ pub(crate) fn announce_older(plane: &Dataplane, pod: &LocalPod) -> Result<(), Li
 }
 
 /// Returns the connections between pods of this node that go directly, and those of the node's own processes.
-pub(crate) fn rows(plane: &Dataplane) -> Vec<ConnectionRow> {
+pub(crate) fn rows(plane: &Dataplane, carried_elsewhere: &HashSet<Tuple>) -> Vec<ConnectionRow> {
     let mut rows = Vec::new();
     for pod in plane.local.load().values() {
         let sockets = match inbound_of(plane, pod) {
@@ -128,7 +140,8 @@ pub(crate) fn rows(plane: &Dataplane) -> Vec<ConnectionRow> {
                 continue;
             }
         };
-        for socket in sockets {
+        let unknown = |socket: &DiagSocket| !carried_elsewhere.contains(&(socket.remote, socket.local));
+        for socket in sockets.into_iter().filter(unknown) {
             let caller = plane.attested(socket.remote, socket.local).unwrap_or(Caller::Unverified);
             rows.push(ConnectionRow {
                 id: u64::from(socket.inode),
@@ -142,6 +155,7 @@ pub(crate) fn rows(plane: &Dataplane) -> Vec<ConnectionRow> {
                 sent_bytes: socket.received,
                 received_bytes: socket.acknowledged,
                 opened_at: None,
+                draining: false,
             });
         }
     }

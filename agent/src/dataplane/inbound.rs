@@ -42,7 +42,9 @@ pub(crate) async fn serve(
     if local.port() == TUNNEL_PORT {
         serve_tunnel(plane, pod, stream, client, local).await;
     } else {
+        let carried = plane.carried.enter();
         serve_plaintext(plane, pod, stream, client, local).await;
+        drop(carried);
     }
 }
 
@@ -151,6 +153,8 @@ async fn serve_tunnel(
         }
     };
     drop(place);
+    let _tunnel = plane.tunnels.enter();
+    let mut draining = plane.draining.subscribe();
     let caller = Arc::new(PeerTunnel { plane, pod, peer: peer.id, client, local });
     let streams = Arc::new(AtomicUsize::new(0));
     let expiry = peer.not_after.duration_since(SystemTime::now()).unwrap_or_default();
@@ -169,10 +173,10 @@ async fn serve_tunnel(
                         continue;
                     };
                     let caller = Arc::clone(&caller);
-                    let open = OpenStream::new(&streams);
+                    let (open, carried) = (OpenStream::new(&streams), caller.plane.carried.enter());
                     tokio::spawn(async move {
                         caller.serve(request, respond).await;
-                        drop((open, place));
+                        drop((open, place, carried));
                     });
                 }
                 Some(Err(error)) => {
@@ -184,6 +188,11 @@ async fn serve_tunnel(
             () = &mut dead => return,
             // The peer proves who it is with its next certificate, on a new tunnel.
             () = &mut expired, if !closing => {
+                closing = true;
+                connection.graceful_shutdown();
+            }
+            // Another agent serves the pod from now on, or will.
+            _ = draining.wait_for(|draining| *draining), if !closing => {
                 closing = true;
                 connection.graceful_shutdown();
             }

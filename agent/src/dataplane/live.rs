@@ -135,6 +135,9 @@ pub struct ConnectionRow {
     pub received_bytes: u64,
     /// Since when, in seconds of Unix time; unknown for direct connections.
     pub opened_at: Option<u64>,
+    /// Whether an agent carries it that has handed over to another one, and ends when its drain time is over.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 struct Entry {
@@ -237,6 +240,7 @@ impl Live {
             sent_bytes: entry.counters.sent(),
             received_bytes: entry.counters.received(),
             opened_at: entry.opened.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs()),
+            draining: false,
         };
         self.entries().iter().map(row).collect()
     }

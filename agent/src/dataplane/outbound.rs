@@ -197,7 +197,9 @@ impl Attempt<'_> {
             let config = identity.client_config(&destination.identity);
             let handshake = async {
                 let (stream, _peer) = tls::connect(stream, config).await.map_err(TunnelError::Tls)?;
-                Tunnel::open(stream, identity.serial.clone()).await.map_err(TunnelError::Http)
+                Tunnel::open(stream, identity.serial.clone(), &self.plane.tunnels)
+                    .await
+                    .map_err(TunnelError::Http)
             };
             tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
                 .await

@@ -93,6 +93,11 @@ impl Pool {
         self.shelves().retain(|key, _| key.slot != slot);
     }
 
+    /// Forgets every tunnel; their streams go on, and a tunnel ends with its last.
+    pub(crate) fn clear(&self) {
+        self.shelves().clear();
+    }
+
     /// Returns how many tunnels stand.
     pub(crate) fn count(&self) -> usize {
         let shelves: Vec<Arc<Shelf>> = self.shelves().values().cloned().collect();

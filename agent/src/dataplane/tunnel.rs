@@ -2,7 +2,7 @@
 //!
 //! Knows no identities: whoever opens or accepts a tunnel has verified its peer already.
 
-use super::relay::TunnelEnd;
+use super::{relay::TunnelEnd, tally::Tally};
 use bytes::Bytes;
 use h2::{Ping, PingPong, client::SendRequest};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, uri::Authority};
@@ -12,6 +12,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -95,6 +96,7 @@ impl Tunnel {
     pub(crate) async fn open(
         io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         serial: String,
+        tally: &Tally,
     ) -> Result<Self, h2::Error> {
         let (send, mut connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
@@ -107,7 +109,7 @@ impl Tunnel {
             .await?;
         let gone = Arc::new(AtomicBool::new(false));
         let ping = connection.ping_pong();
-        let ended = Arc::clone(&gone);
+        let (ended, counted) = (Arc::clone(&gone), tally.enter());
         tokio::spawn(async move {
             tokio::select! {
                 outcome = connection => if let Err(error) = outcome {
@@ -116,15 +118,20 @@ impl Tunnel {
                 () = dead(ping) => tracing::warn!("tunnel's far side does not answer any more"),
             }
             ended.store(true, Ordering::Release);
+            drop(counted);
         });
         let idle_since = Mutex::new(Instant::now());
         Ok(Self { send, streams: AtomicUsize::new(0), gone, serial, idle_since })
     }
 
-    /// Tells whether another stream may be opened.
+    /// Tells whether another stream may be opened: there is room, and the far side has not said that it goes away.
     pub(crate) fn has_room(&self) -> bool {
         let limit = self.send.current_max_send_streams().min(MAX_STREAMS as usize);
-        !self.is_gone() && self.streams.load(Ordering::Acquire) < limit
+        // A handle of its own has no stream that waits to be opened: the answer is there at once.
+        let ready = self.send.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
+        !self.is_gone()
+            && matches!(ready, Poll::Ready(Ok(())))
+            && self.streams.load(Ordering::Acquire) < limit
     }
 
     /// Tells whether the connection has ended.
