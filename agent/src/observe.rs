@@ -1,6 +1,7 @@
 //! What people see of a running agent: decisions in the log and as counts, and the answers of its unix socket.
 
 mod decisions;
+mod elders;
 mod events;
 mod packet;
 mod query;
@@ -8,9 +9,10 @@ mod status;
 
 pub(crate) use decisions::rfc3339;
 pub use decisions::{Decisions, Denial};
-pub use events::report_refusals;
+pub use elders::{DrainingStatus, Elder, carried_by_elders, elder_socket, elder_sockets, elders};
+pub use events::{Reporting, report_refusals};
 pub use packet::{RefusedPacket, refused_packet};
-pub use query::{Query, ask, bind, serve};
+pub use query::{Asking, HandOverRequest, Query, ask, bind, read_line, serve, write_line};
 pub use status::{ConnectionCounts, PodStatus, Status};
 
 use std::error::Error;

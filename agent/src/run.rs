@@ -1,5 +1,9 @@
-//! `ambit agent`: puts the parts together and keeps them going.
+//! `ambit agent`: puts the parts together, takes the charge of the node, and gives it up in the end.
 
+mod charge;
+mod hand_over;
+mod leave;
+mod node;
 mod options;
 
 pub use options::{AgentOptions, DEFAULT_BPFFS, DEFAULT_SOCKET, SameNode, SourceOption};
@@ -7,108 +11,181 @@ pub use options::{AgentOptions, DEFAULT_BPFFS, DEFAULT_SOCKET, SameNode, SourceO
 use crate::{
     control::file::{self, FileSource},
     dataplane::{Dataplane, Home},
-    enrol::{Enrolment, WantedPod, wanted_pods},
     identity::{ca::CertificateAuthority, store::IdentityStore},
-    observe::{ConnectionCounts, Decisions, Query, Status, bind, report_refusals, serve},
+    observe::{Asking, Decisions, elders, serve},
 };
-use ambit_bpf::{Kernel, KernelOptions, find_cgroup2, join_cgroup, lock_pins, prepare_pins};
-use ambit_core::state::Snapshot;
-use anyhow::Context;
+use ambit_bpf::{Kernel, KernelOptions, find_cgroup2, join_cgroup, prepare_pins};
+use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
+use charge::Charge;
+use hand_over::{Outcome, hand_over};
+use node::Node;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::{Value, json};
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::{path::PathBuf, sync::Arc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
-/// How often the pods' network namespaces are looked at again.
-const REPAIR_EVERY: Duration = Duration::from_secs(1);
+/// What an agent has all its life, whether it is in charge or not.
+struct Parts {
+    options: AgentOptions,
+    cgroup_root: PathBuf,
+    source: FileSource,
+    identities: Arc<IdentityStore>,
+    home: Arc<Home>,
+}
 
-/// How many times, `REPAIR_EVERY` apart, older connections are looked for after a change.
-const LATER_SWEEPS: u64 = 3;
+/// An agent in charge of its node.
+struct Life {
+    node: Arc<Node>,
+    charge: Option<Charge>,
+    /// Answers questions at the main socket.
+    serving: JoinSet<()>,
+    /// Follows the source of objects; ends only with it.
+    following: JoinSet<()>,
+    /// Who wants to take over.
+    asking: mpsc::Receiver<Asking>,
+}
 
-/// Runs an agent until it is told to stop.
+/// Runs an agent until it is told to stop, or another one has taken over and what it carried has ended.
 ///
 /// # Errors
 /// Whatever keeps it from starting; nothing is attached then, and what an earlier agent attached stays.
 pub async fn run(options: AgentOptions) -> anyhow::Result<()> {
     raise_descriptor_limit();
-    let SourceOption::Directory(directory) = &options.source;
-    let source = file::watch(directory, &options.trust_domain)?;
-    let ca = CertificateAuthority::open_or_create(&options.ca_dir(), &options.trust_domain)
-        .context("open the certificate authority")?;
-    let identities =
-        IdentityStore::new(Arc::new(ca), options.cert_ttl, options.trust_aliases.iter().cloned())
-            .context("prepare the pods' certificates")?;
-    let home = Home::open().context("open the node's network namespace")?;
-    let cgroup_root = match options.cgroup_root {
-        Some(root) => root,
-        None => find_cgroup2()?,
-    };
-    if let Some(moved) = join_cgroup(&cgroup_root)? {
-        tracing::info!(cgroup = %moved.display(), "the agent moved below the cgroup root, so that its sockets meet its hooks");
+    let parts = Arc::new(Parts::prepare(options)?);
+    let options = &parts.options;
+    let (leaving, told) = watch::channel(None);
+    tokio::select! {
+        outcome = live(&parts, told) => outcome,
+        ended = leave::told_to_end(leaving, options.drain_timeout) => {
+            tracing::info!("told to end at once");
+            ended
+        }
     }
+}
+
+/// Lives an agent's life.
+async fn live(parts: &Arc<Parts>, mut leaving: watch::Receiver<Option<Instant>>) -> anyhow::Result<()> {
+    let options = &parts.options;
     prepare_pins(&options.bpffs)?;
     // From here on the kernel's state is this agent's, and no other's.
-    let _lock = lock_pins(&options.bpffs)?;
-    let listener = bind(&options.socket).await?;
-    let kernel = Arc::new(Kernel::load(KernelOptions {
-        pins: options.bpffs.clone(),
-        cgroup_root: cgroup_root.clone(),
-        node_netns_cookie: home.cookie(),
-        host_cgroups: options.host_cgroups.clone(),
-        direct_lane: options.same_node == SameNode::Direct,
-    })?);
-    let state = Arc::new(ArcSwap::new(Arc::clone(&source.snapshots.borrow())));
-    let decisions = Arc::new(Decisions::new(Arc::clone(&state)));
-    let plane = Dataplane::new(
-        Arc::clone(&kernel),
-        Arc::clone(&identities),
-        Arc::clone(&state),
-        Arc::clone(&decisions),
-        home,
-        options.cluster.clone(),
-    );
-    let node = Node {
-        name: options.node.clone(),
-        plane: Arc::clone(&plane),
-        source,
-        enrolment: Mutex::new(Enrolment::new(Arc::clone(&plane))?),
-        applied: AtomicU64::new(0),
-        seen: AtomicU64::new(0),
-        sweeps: AtomicU64::new(0),
-    };
-    let node = Arc::new(node);
-    node.apply();
-    kernel.attach().context("attach the hooks at the cgroup root")?;
-    let answering = Arc::clone(&node);
-    tokio::spawn(serve(listener, move |query| answering.answer(query)));
-    if let Some(reader) = kernel.take_events() {
-        report_refusals(reader, Arc::clone(&plane)).context("follow the kernel's refusals")?;
+    let (charge, predecessor) = Charge::take(&options.bpffs, &options.socket).await?;
+    let elders = elders(&options.socket).await;
+    let plane = parts.dataplane(predecessor.is_some() || !elders.is_empty())?;
+    let sweeping = Arc::clone(&plane);
+    let mut life = Life::begin(parts, plane, charge)?;
+    if let Some(predecessor) = predecessor {
+        // One that is gone meanwhile needs no word.
+        let _ = predecessor.dismiss().await;
     }
-    tokio::spawn(Arc::clone(&identities).run_renewal(std::future::pending()));
-    tokio::spawn(async move { plane.sweep().await });
+    for folder in life.node.plane.kernel.remove_other_maps()? {
+        tracing::info!(folder, "removed the maps of an agent with another layout");
+    }
+    tokio::spawn(Arc::clone(&parts.identities).run_renewal(std::future::pending()));
+    tokio::spawn(async move { sweeping.sweep().await });
     tracing::info!(
-        node = %options.node, cgroup = %cgroup_root.display(), pins = %options.bpffs.display(),
+        node = %options.node, cgroup = %parts.cgroup_root.display(), pins = %options.bpffs.display(),
         socket = %options.socket.display(), "agent is ready"
     );
-    let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
-    tokio::select! {
-        () = node.follow() => {}
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+    loop {
+        let asking = tokio::select! {
+            Some(asking) = life.asking.recv() => asking,
+            _ = life.following.join_next() => bail!("the source of objects has ended"),
+            () = leave::may_leave(&life.node, &mut leaving) => break,
+        };
+        let deadline = *leaving.borrow();
+        match hand_over(parts, life, asking, deadline).await? {
+            Outcome::InCharge(again) => life = again,
+            Outcome::Succeeded(elderly) => {
+                let deadline = deadline.unwrap_or_else(|| Instant::now() + options.drain_timeout);
+                leave::drain(&elderly, deadline).await;
+                tracing::info!("agent stopped; another one is in charge");
+                return Ok(());
+            }
+        }
     }
-    let _ = std::fs::remove_file(&options.socket);
+    let deadline = leaving.borrow().unwrap_or_else(Instant::now);
+    leave::leave(&life.node, deadline).await;
     tracing::info!(
         "agent stopped; its hooks stay and refuse new connections of enrolled pods: start it again, or let go of the \
          pods with `ambit cleanup`"
     );
     Ok(())
+}
+
+impl Parts {
+    fn prepare(options: AgentOptions) -> anyhow::Result<Self> {
+        let SourceOption::Directory(directory) = &options.source;
+        let source = file::watch(directory, &options.trust_domain)?;
+        let ca = CertificateAuthority::open_or_create(&options.ca_dir(), &options.trust_domain)
+            .context("open the certificate authority")?;
+        let identities =
+            IdentityStore::new(Arc::new(ca), options.cert_ttl, options.trust_aliases.iter().cloned())
+                .context("prepare the pods' certificates")?;
+        let home = Home::open().context("open the node's network namespace")?;
+        let cgroup_root = match &options.cgroup_root {
+            Some(root) => root.clone(),
+            None => find_cgroup2()?,
+        };
+        if let Some(moved) = join_cgroup(&cgroup_root)? {
+            tracing::info!(cgroup = %moved.display(), "the agent moved below the cgroup root, so that its sockets meet its hooks");
+        }
+        Ok(Self { options, cgroup_root, source, identities, home })
+    }
+
+    /// Loads programs and maps; `sockets_in_use` while another agent still connects sockets.
+    fn load_kernel(&self, sockets_in_use: bool) -> anyhow::Result<Kernel> {
+        let kernel = Kernel::load(KernelOptions {
+            pins: self.options.bpffs.clone(),
+            cgroup_root: self.cgroup_root.clone(),
+            node_netns_cookie: self.home.cookie(),
+            host_cgroups: self.options.host_cgroups.clone(),
+            direct_lane: self.options.same_node == SameNode::Direct,
+            sockets_in_use,
+        })?;
+        Ok(kernel)
+    }
+
+    fn dataplane(&self, sockets_in_use: bool) -> anyhow::Result<Arc<Dataplane>> {
+        let state = Arc::new(ArcSwap::new(Arc::clone(&self.source.snapshots.borrow())));
+        let decisions = Arc::new(Decisions::new(Arc::clone(&state)));
+        Ok(Dataplane::new(
+            Arc::new(self.load_kernel(sockets_in_use)?),
+            Arc::clone(&self.identities),
+            state,
+            decisions,
+            Arc::clone(&self.home),
+            self.options.cluster.clone(),
+        ))
+    }
+}
+
+impl Life {
+    /// Takes the node, and answers questions about it.
+    fn begin(parts: &Arc<Parts>, plane: Arc<Dataplane>, mut charge: Charge) -> anyhow::Result<Self> {
+        let node = Node::take(Arc::clone(parts), plane)?;
+        let (mut serving, mut following) = (JoinSet::new(), JoinSet::new());
+        let (sender, asking) = mpsc::channel(1);
+        if let Some(listener) = charge.listener() {
+            let answering = Arc::clone(&node);
+            let answer = move |query| {
+                let node = Arc::clone(&answering);
+                async move { node.answer(query).await }
+            };
+            serving.spawn(serve(listener, answer, sender));
+        }
+        let followed = Arc::clone(&node);
+        following.spawn(async move { followed.follow().await });
+        Ok(Self { node, charge: Some(charge), serving, following, asking })
+    }
+
+    /// Lets another agent take the charge: the main socket and the lock are free when this returns.
+    async fn give_up_charge(&mut self) {
+        self.serving.shutdown().await;
+        self.charge = None;
+    }
 }
 
 /// Every connection takes two descriptors: as many as the system allows.
@@ -117,106 +194,5 @@ fn raise_descriptor_limit() {
     let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, wanted) {
         tracing::warn!(%error, "the limit on descriptors stays as it is");
-    }
-}
-
-/// The parts of a running agent that follow the snapshot.
-struct Node {
-    name: String,
-    plane: Arc<Dataplane>,
-    source: FileSource,
-    enrolment: Mutex<Enrolment>,
-    applied: AtomicU64,
-    /// The snapshot that was last put in force, perhaps not whole.
-    seen: AtomicU64,
-    /// How many more times older connections are looked for.
-    sweeps: AtomicU64,
-}
-
-impl Node {
-    /// Puts the newest snapshot in force, and repairs what has changed underneath.
-    fn apply(&self) {
-        let snapshot = Arc::clone(&self.source.snapshots.borrow());
-        self.plane.state.store(Arc::clone(&snapshot));
-        let mut enrolment = self.enrolment.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = enrolment.apply(&snapshot, self.wanted(&snapshot)) {
-            tracing::error!(reason = %crate::observe::chain(&error), "the kernel does not take the whole snapshot: trying again");
-        } else {
-            self.applied.store(snapshot.version(), Ordering::Release);
-        }
-        // A connection that nobody had accepted yet is found a moment later.
-        let changed = self.seen.swap(snapshot.version(), Ordering::AcqRel) != snapshot.version();
-        if changed {
-            self.sweeps.store(LATER_SWEEPS, Ordering::Release);
-        }
-        let sweeps = changed
-            || self
-                .sweeps
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1))
-                .is_ok();
-        if sweeps {
-            let plane = Arc::clone(&self.plane);
-            tokio::spawn(plane.sweep_direct(enrolment.enforced(), Arc::clone(&snapshot)));
-        }
-        if changed {
-            for (facts, verdict) in self.plane.live.reevaluate(&snapshot) {
-                self.plane.decisions.revoked(&facts, verdict.as_ref());
-            }
-        }
-    }
-
-    fn wanted(&self, snapshot: &Snapshot) -> Vec<WantedPod> {
-        wanted_pods(snapshot, &self.name)
-    }
-
-    /// Follows the source of objects until it ends.
-    async fn follow(&self) {
-        let mut snapshots = self.source.snapshots.clone();
-        let mut repair = tokio::time::interval(REPAIR_EVERY);
-        loop {
-            tokio::select! {
-                changed = snapshots.changed() => if changed.is_err() {
-                    tracing::error!("the source of objects has ended");
-                    return;
-                },
-                _ = repair.tick() => {}
-            }
-            self.apply();
-        }
-    }
-
-    fn answer(&self, query: Query) -> Value {
-        let answer = match query {
-            Query::Status => serde_json::to_value(self.status()),
-            Query::Connections => {
-                let mut rows = self.plane.live.rows();
-                rows.extend(self.plane.direct_connections());
-                serde_json::to_value(json!({ "connections": rows }))
-            }
-        };
-        answer.unwrap_or_else(|error| json!({ "error": error.to_string() }))
-    }
-
-    fn status(&self) -> Status {
-        let snapshot = Arc::clone(&self.source.snapshots.borrow());
-        let applied = self.applied.load(Ordering::Acquire);
-        let wanted = self.wanted(&snapshot);
-        let enrolment = self.enrolment.lock().unwrap_or_else(PoisonError::into_inner);
-        Status {
-            node: self.name.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ready: applied > 0,
-            snapshot: applied,
-            source: serde_json::to_value(&**self.source.status.borrow()).unwrap_or_default(),
-            pods: enrolment.status(&wanted),
-            identities: serde_json::to_value(self.plane.identities.status()).unwrap_or_default(),
-            connections: ConnectionCounts {
-                open: self.plane.live.count(),
-                tunnels: self.plane.tunnels(),
-                decisions: self.plane.decisions.counts(),
-                unreported: self.plane.kernel.events_lost().unwrap_or_default(),
-            },
-            recent_denials: self.plane.decisions.recent(),
-        }
     }
 }

@@ -56,7 +56,7 @@ fn render(connections: &[ConnectionRow]) -> String {
             connection.destination.clone().unwrap_or_else(|| "outside the mesh".to_owned()),
             connection.server.to_string(),
             connection.service.clone().unwrap_or_default(),
-            connection.path.to_string(),
+            format!("{}{}", connection.path, if connection.draining { " (draining)" } else { "" }),
             connection.sent_bytes.to_string(),
             connection.received_bytes.to_string(),
         ]

@@ -74,6 +74,13 @@ fn render(status: &Status) -> String {
             connections.unreported
         );
     }
+    for elder in &status.draining {
+        let _ = writeln!(
+            text,
+            "draining: an older agent (pid {}, ambit {}) carries {} connections, until {} at the latest",
+            elder.pid, elder.version, elder.connections, elder.until
+        );
+    }
     text.push('\n');
     if status.pods.is_empty() {
         text.push_str(

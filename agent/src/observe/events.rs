@@ -6,27 +6,50 @@ use crate::dataplane::{
     live::{Direction, Facts, Path},
 };
 use ambit_abi::{Event, SocketAddress, event_reason};
-use ambit_bpf::{EventReader, from_abi};
+use ambit_bpf::{EventReader, StopSign, from_abi};
 use ambit_core::model::Mode;
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, thread::JoinHandle};
 
-/// Reports what the kernel refuses, on a thread of its own, for as long as the agent runs.
+/// The thread that reports the kernel's refusals; stops when dropped.
+pub struct Reporting {
+    stop: Arc<StopSign>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Reporting {
+    fn drop(&mut self) {
+        // Two readers of one buffer would take each other's place: this one is over when this returns.
+        if let (Ok(()), Some(thread)) = (self.stop.raise(), self.thread.take()) {
+            // A panic of the thread was reported by itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Reports what the kernel refuses, on a thread of its own, until the returned handle is dropped.
 ///
 /// # Errors
 /// The thread cannot be made.
-pub fn report_refusals(mut reader: EventReader, plane: Arc<Dataplane>) -> io::Result<()> {
+pub fn report_refusals(mut reader: EventReader, plane: Arc<Dataplane>) -> io::Result<Reporting> {
+    let stop = Arc::new(StopSign::new()?);
+    let sign = Arc::clone(&stop);
     let follow = move || {
         loop {
-            if let Err(error) = reader.wait() {
-                tracing::error!(%error, "the kernel's refusals are no longer reported");
-                return;
+            match reader.wait(&sign) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::error!(%error, "the kernel's refusals are no longer reported");
+                    return;
+                }
             }
             while let Some(event) = reader.next_event() {
                 report(&event, &plane);
             }
         }
     };
-    std::thread::Builder::new().name("refusals".to_owned()).spawn(follow).map(drop)
+    let thread = std::thread::Builder::new().name("refusals".to_owned()).spawn(follow)?;
+    Ok(Reporting { stop, thread: Some(thread) })
 }
 
 fn report(event: &Event, plane: &Dataplane) {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader, Write},
     os::unix::fs::PermissionsExt,
@@ -13,6 +13,7 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
+    sync::mpsc,
 };
 
 /// What an agent can be asked.
@@ -23,6 +24,28 @@ pub enum Query {
     Status,
     /// `ambit connections`.
     Connections,
+    /// What an agent that has handed over still carries; asked at the socket that it keeps for that.
+    Drain,
+    /// Another agent wants to take over. The connection stays open until it has, or one of both is gone.
+    HandOver(HandOverRequest),
+}
+
+/// What an agent says that wants to take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOverRequest {
+    /// Version of what is said from here on.
+    pub protocol: u32,
+    /// The folder for pins that it means, as `ambit_bpf::pins_id` has it.
+    pub pins: (u64, u64),
+}
+
+/// An agent that wants to take over, and waits for the answer.
+#[derive(Debug)]
+pub struct Asking {
+    /// What it said.
+    pub request: HandOverRequest,
+    /// Where it waits.
+    pub stream: UnixStream,
 }
 
 /// Longest question, in bytes.
@@ -51,8 +74,12 @@ pub async fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers questions for as long as the agent runs.
-pub async fn serve(listener: UnixListener, answer: impl Fn(Query) -> Value + Send + Sync + 'static) {
+/// Answers questions for as long as the agent runs. Whoever wants to take over is handed on to `asking`.
+pub async fn serve<F: Future<Output = Value> + Send>(
+    listener: UnixListener,
+    answer: impl Fn(Query) -> F + Send + Sync + 'static,
+    asking: mpsc::Sender<Asking>,
+) {
     let answer = Arc::new(answer);
     loop {
         let stream = match listener.accept().await {
@@ -63,9 +90,9 @@ pub async fn serve(listener: UnixListener, answer: impl Fn(Query) -> Value + Sen
                 continue;
             }
         };
-        let answer = Arc::clone(&answer);
+        let (answer, asking) = (Arc::clone(&answer), asking.clone());
         tokio::spawn(async move {
-            let exchange = exchange(stream, answer.as_ref());
+            let exchange = exchange(stream, answer.as_ref(), asking);
             if let Ok(Err(error)) = tokio::time::timeout(ASK_TIMEOUT, exchange).await {
                 tracing::debug!(%error, "question not answered");
             }
@@ -73,16 +100,37 @@ pub async fn serve(listener: UnixListener, answer: impl Fn(Query) -> Value + Sen
     }
 }
 
-async fn exchange(mut stream: UnixStream, answer: &impl Fn(Query) -> Value) -> anyhow::Result<()> {
-    let mut line = String::new();
-    let (reader, mut writer) = stream.split();
-    tokio::io::BufReader::new(reader.take(LONGEST)).read_line(&mut line).await?;
+async fn exchange<F: Future<Output = Value>>(
+    mut stream: UnixStream,
+    answer: &impl Fn(Query) -> F,
+    asking: mpsc::Sender<Asking>,
+) -> anyhow::Result<()> {
+    let line = read_line(&mut stream, LONGEST).await?;
     let reply = match serde_json::from_str::<Query>(line.trim()) {
-        Ok(query) => answer(query),
-        Err(error) => serde_json::json!({ "error": format!("unknown question: {error}") }),
+        // When nobody takes it any more, the stream is closed: it may ask again.
+        Ok(Query::HandOver(request)) => return Ok(asking.try_send(Asking { request, stream })?),
+        Ok(query) => answer(query).await,
+        Err(error) => json!({ "error": format!("unknown question: {error}") }),
     };
-    writer.write_all(format!("{reply}\n").as_bytes()).await?;
-    Ok(())
+    write_line(&mut stream, &reply).await
+}
+
+/// Reads one line of at most `longest` bytes; empty when the other side has closed.
+///
+/// # Errors
+/// What the kernel says.
+pub async fn read_line(stream: &mut UnixStream, longest: u64) -> anyhow::Result<String> {
+    let mut line = String::new();
+    tokio::io::BufReader::new(stream.take(longest)).read_line(&mut line).await?;
+    Ok(line)
+}
+
+/// Writes `value` as one line.
+///
+/// # Errors
+/// What the kernel says.
+pub async fn write_line(stream: &mut UnixStream, value: &Value) -> anyhow::Result<()> {
+    Ok(stream.write_all(format!("{value}\n").as_bytes()).await?)
 }
 
 /// Asks the agent at `path`.

@@ -1,6 +1,6 @@
 //! The answers of a running agent, as JSON has them.
 
-use super::{Denial, decisions::Counts};
+use super::{Denial, DrainingStatus, decisions::Counts};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -12,6 +12,8 @@ pub struct Status {
     pub node: String,
     /// Version of the agent.
     pub version: String,
+    /// Its process id.
+    pub pid: u32,
     /// Whether a snapshot has been applied and the hooks are attached.
     pub ready: bool,
     /// Number of the snapshot that is in force.
@@ -24,6 +26,9 @@ pub struct Status {
     pub identities: Value,
     /// Connections now, and decisions so far.
     pub connections: ConnectionCounts,
+    /// Agents that have handed over, and still carry connections.
+    #[serde(default)]
+    pub draining: Vec<DrainingStatus>,
     /// The latest denials, oldest first.
     pub recent_denials: Vec<Denial>,
 }

@@ -50,6 +50,10 @@ pub struct AgentOptions {
     /// the kernel, in plaintext that never leaves the node
     #[arg(long, value_enum, default_value_t)]
     pub same_node: SameNode,
+    /// How long connections go on that are carried when another agent takes over or the agent is told to stop (SIGTERM);
+    /// after that they are reset
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = drain_time)]
+    pub drain_timeout: Duration,
     /// Name of the cluster, as peers see it
     #[arg(long, value_name = "NAME", default_value = "Kubernetes")]
     pub cluster: String,
@@ -99,6 +103,15 @@ fn lifetime(text: &str) -> Result<Duration, String> {
     Ok(life)
 }
 
+fn drain_time(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+    let time = humantime::parse_duration(text).map_err(|error| format!("{error}; write 30s, 5m or 0s"))?;
+    if time > LONGEST {
+        return Err("a year is the longest".to_owned());
+    }
+    Ok(time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +128,13 @@ mod tests {
         assert_eq!(lifetime("90m"), Ok(Duration::from_secs(5400)));
         assert!(lifetime("1s").is_err());
         assert!(lifetime("soon").is_err());
+    }
+
+    #[test]
+    fn a_drain_time_may_be_nothing_and_not_for_ever() {
+        assert_eq!(drain_time("0s"), Ok(Duration::ZERO));
+        assert_eq!(drain_time("5m"), Ok(Duration::from_secs(300)));
+        assert!(drain_time("2years").is_err());
+        assert!(drain_time("30").is_err());
     }
 }

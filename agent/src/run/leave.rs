@@ -1,0 +1,102 @@
+//! The end of an agent: what it carries goes on for a while, and is then reset.
+
+use super::{hand_over::Elderly, node::Node};
+use anyhow::Context;
+use std::time::{Duration, Instant};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::{timeout, timeout_at},
+};
+
+/// How long an agent that was succeeded serves its listeners at least: who waits in their queues was let in by the
+/// kernel.
+const QUEUES: Duration = Duration::from_secs(1);
+
+/// Waits until the agent is to end at once. The first SIGTERM says in `leaving` until when it may stay.
+///
+/// # Errors
+/// The signals cannot be waited for.
+pub(super) async fn told_to_end(
+    leaving: watch::Sender<Option<Instant>>,
+    drain_timeout: Duration,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => return Ok(()),
+    }
+    leaving.send_replace(Some(Instant::now() + drain_timeout));
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Waits until the agent was told to leave and may: nothing is carried, or its time is over.
+pub(super) async fn may_leave(node: &Node, leaving: &mut watch::Receiver<Option<Instant>>) {
+    let Some(deadline) = told_to_leave(leaving).await else { return std::future::pending().await };
+    let carried = node.plane.carried();
+    if carried > 0 {
+        let left = deadline.saturating_duration_since(Instant::now());
+        tracing::info!(
+            carried, drain_timeout = %humantime::format_duration(round(left)),
+            "told to stop: staying until no connection is carried, or another agent takes over"
+        );
+    }
+    // The time that is over is as good as nothing carried.
+    let _ = timeout_at(deadline.into(), node.plane.until_idle()).await;
+}
+
+/// Waits for the moment until which the agent may stay; `None` when nobody can say so any more.
+async fn told_to_leave(leaving: &mut watch::Receiver<Option<Instant>>) -> Option<Instant> {
+    leaving.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline)
+}
+
+/// Ends without a successor: what comes in the last moment is served, the callers' agents are told, and what is
+/// carried after `deadline` is reset.
+pub(super) async fn leave(node: &Node, deadline: Instant) {
+    node.let_go();
+    let last = async {
+        node.stop_listening();
+        node.plane.drain();
+        node.plane.end_tunnels().await;
+        node.plane.until_idle().await;
+        node.plane.end_tunnels().await;
+    };
+    let _ = timeout_at(deadline.into(), last).await;
+    report_reset(node);
+}
+
+/// Carries on what is carried until it has ended, or until `deadline`.
+pub(super) async fn drain(elderly: &Elderly, deadline: Instant) {
+    let node = &elderly.life.node;
+    node.plane.drain();
+    tracing::info!(
+        carried = node.plane.carried(),
+        drain_timeout = %humantime::format_duration(round(deadline.saturating_duration_since(Instant::now()))),
+        "draining"
+    );
+    let last = async {
+        // The kernel gives these listeners nothing any more; their queues become empty.
+        let _ = timeout(QUEUES, std::future::pending::<()>()).await;
+        node.stop_listening();
+        node.plane.until_idle().await;
+        node.plane.end_tunnels().await;
+    };
+    let _ = timeout_at(deadline.into(), last).await;
+    report_reset(node);
+}
+
+fn report_reset(node: &Node) {
+    let carried = node.plane.carried();
+    if carried > 0 {
+        tracing::warn!(carried, "the time to drain is over: connections are reset");
+    }
+}
+
+fn round(time: Duration) -> Duration {
+    Duration::from_secs((time + Duration::from_millis(500)).as_secs())
+}
