@@ -37,8 +37,11 @@ impl Agent {
     fn wait_ready(&mut self) {
         let socket = self.socket();
         let mut ready = false;
+        let pid = self.process.pid();
         wait_until(&format!("the agent of {} to be ready", self.node.name()), START, || {
-            ready = ask(&socket, "status").is_ok_and(|status| status["ready"] == true);
+            // An agent that has yet to hand over to this one answers at the same socket.
+            ready =
+                ask(&socket, "status").is_ok_and(|status| status["ready"] == true && status["pid"] == pid);
             ready || !self.process.is_running()
         });
         assert!(ready, "the agent of {} ended at its start; it said:\n{}", self.node.name(), self.log());
@@ -109,6 +112,22 @@ impl Agent {
         self.process.stop();
     }
 
+    /// Starts another agent with the same command line beside the running one, waits until it has taken over, and
+    /// returns the process of the old one, which drains.
+    #[track_caller]
+    pub fn hand_over(&mut self) -> Process {
+        self.node.shared.forget_agent(self.node.name());
+        let old = std::mem::replace(&mut self.process, launch(&self.node, &self.extra));
+        self.wait_ready();
+        old
+    }
+
+    /// Starts another agent with the same command line beside the running one, and waits for nothing.
+    #[track_caller]
+    pub fn rival(&self) -> Process {
+        launch(&self.node, &self.extra)
+    }
+
     /// Starts the agent anew, with the same command line, and waits until it is ready. A running one is stopped first.
     #[track_caller]
     pub fn restart(&mut self) {
@@ -148,6 +167,10 @@ fn launch(node: &Node, extra: &[String]) -> Process {
     command.arg("--state-dir").arg(node.dir().join("state"));
     command.arg("--ca-dir").arg(node.shared.dir.join("ca"));
     command.arg("--socket").arg(socket(node));
+    // Tests that mean the end of an agent mean it at once.
+    if !extra.iter().any(|arg| arg.starts_with("--drain-timeout")) {
+        command.args(["--drain-timeout", "0s"]);
+    }
     command.args(extra);
     must(Process::spawn(command, &format!("agent of {}", node.name()), node.shared.logs()))
 }

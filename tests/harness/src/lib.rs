@@ -37,6 +37,7 @@ pub use node::Node;
 pub use place::Place;
 pub use pod::{Pod, PodSpec};
 pub use process::Process;
+pub use rustix::process::Signal;
 pub use service::{Service, ServiceSpec};
 pub use traffic::{Connects, Server};
 pub use wait::{wait_for, wait_until};

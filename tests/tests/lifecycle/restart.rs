@@ -29,7 +29,7 @@ fn a_stopped_agent_leaves_its_hooks_and_says_so() {
 
 #[test]
 fn a_rolling_restart_of_the_servers_agent_loses_no_new_connection() {
-    let mut mesh = Mesh::start("rolling", "strict", &[]);
+    let mut mesh = Mesh::start("rolling", "strict", &["--drain-timeout", "10s"]);
     let _hello = mesh.far.serve("hello", 8080);
     let to = mesh.far_service.addr().to_string();
     let mut looping = mesh.client.traffic_spawn(&["loop", &to, "--every", "1ms", "--timeout", "10s"]);
@@ -42,8 +42,6 @@ fn a_rolling_restart_of_the_servers_agent_loses_no_new_connection() {
     let result = looping.result();
     eprintln!("three restarts under traffic: {result}");
     assert!(result["ok"].as_u64().unwrap() > 60, "{result}");
-    // Only an exchange that was under way may be cut, and no more than one at each restart.
-    assert!(result["failed"].as_u64().unwrap() <= 3, "{result}");
-    assert!(result["errors"].as_object().unwrap().keys().all(|error| error == "reset"), "{result}");
+    assert_eq!(result["failed"], 0, "{result}");
     assert!(result["longest_gap_ms"].as_f64().unwrap() < 3000.0, "{result}");
 }
