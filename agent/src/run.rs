@@ -93,7 +93,7 @@ async fn live(parts: &Arc<Parts>, mut leaving: watch::Receiver<Option<Instant>>)
         let asking = tokio::select! {
             Some(asking) = life.asking.recv() => asking,
             _ = life.following.join_next() => bail!("the source of objects has ended"),
-            () = leave::may_leave(&life.node, &mut leaving) => break,
+            () = leave::leave(&life.node, &mut leaving) => break,
         };
         let deadline = *leaving.borrow();
         match hand_over(parts, life, asking, deadline).await? {
@@ -106,8 +106,6 @@ async fn live(parts: &Arc<Parts>, mut leaving: watch::Receiver<Option<Instant>>)
             }
         }
     }
-    let deadline = leaving.borrow().unwrap_or_else(Instant::now);
-    leave::leave(&life.node, deadline).await;
     tracing::info!(
         "agent stopped; its hooks stay and refuse new connections of enrolled pods: start it again, or let go of the \
          pods with `ambit cleanup`"

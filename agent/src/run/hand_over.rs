@@ -23,6 +23,8 @@ use tokio::{
 
 /// How often the charge is asked for again, when the other agent is gone and somebody still holds it.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long an agent that takes over usually needs at most.
+const LONG: Duration = Duration::from_secs(15);
 /// How long the listeners from before are served, after the kernel was given new ones.
 const QUEUES: Duration = Duration::from_secs(1);
 
@@ -97,8 +99,19 @@ async fn succeeded(stream: &mut UnixStream) -> bool {
     if write_line(stream, &granted).await.is_err() {
         return false;
     }
-    let line = read_line(stream, LONGEST).await.unwrap_or_default();
-    serde_json::from_str::<Value>(&line).is_ok_and(|said| said["ready"] == true)
+    let mut word = std::pin::pin!(read_line(stream, LONGEST));
+    loop {
+        tokio::select! {
+            line = &mut word => {
+                let line = line.unwrap_or_default();
+                return serde_json::from_str::<Value>(&line).is_ok_and(|said| said["ready"] == true);
+            }
+            () = tokio::time::sleep(LONG) => tracing::error!(
+                "the agent that takes over is not ready yet: changes of pods and policies wait for it; end it, and this \
+                 one takes the node back"
+            ),
+        }
+    }
 }
 
 async fn take_back(parts: &Arc<Parts>, life: Life, socket: ElderSocket) -> anyhow::Result<Outcome> {

@@ -35,29 +35,22 @@ pub(super) async fn told_to_end(
     Ok(())
 }
 
-/// Waits until the agent was told to leave and may: nothing is carried, or its time is over.
-pub(super) async fn may_leave(node: &Node, leaving: &mut watch::Receiver<Option<Instant>>) {
-    let Some(deadline) = told_to_leave(leaving).await else { return std::future::pending().await };
-    let carried = node.plane.carried();
-    if carried > 0 {
-        let left = deadline.saturating_duration_since(Instant::now());
+/// Waits until the agent is told to leave, stays for what it carries, and ends without a successor: what comes in the
+/// last moment is served, the callers' agents are told, and what is carried when the time is over is reset.
+///
+/// Another agent may take over at any moment of this: then it is no longer waited for.
+pub(super) async fn leave(node: &Node, leaving: &mut watch::Receiver<Option<Instant>>) {
+    let told = leaving.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
+    // Without anybody who could tell, the agent is ending already.
+    let Some(deadline) = told else { return std::future::pending().await };
+    if node.plane.carried() > 0 {
         tracing::info!(
-            carried, drain_timeout = %humantime::format_duration(round(left)),
+            carried = node.plane.carried(), drain_timeout = %left(deadline),
             "told to stop: staying until no connection is carried, or another agent takes over"
         );
     }
-    // The time that is over is as good as nothing carried.
+    // A time that is over is as good as nothing carried.
     let _ = timeout_at(deadline.into(), node.plane.until_idle()).await;
-}
-
-/// Waits for the moment until which the agent may stay; `None` when nobody can say so any more.
-async fn told_to_leave(leaving: &mut watch::Receiver<Option<Instant>>) -> Option<Instant> {
-    leaving.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline)
-}
-
-/// Ends without a successor: what comes in the last moment is served, the callers' agents are told, and what is
-/// carried after `deadline` is reset.
-pub(super) async fn leave(node: &Node, deadline: Instant) {
     node.let_go();
     let last = async {
         node.stop_listening();
@@ -76,7 +69,7 @@ pub(super) async fn drain(elderly: &Elderly, deadline: Instant) {
     node.plane.drain();
     tracing::info!(
         carried = node.plane.carried(),
-        drain_timeout = %humantime::format_duration(round(deadline.saturating_duration_since(Instant::now()))),
+        drain_timeout = %left(deadline),
         "draining"
     );
     let last = async {
@@ -97,6 +90,8 @@ fn report_reset(node: &Node) {
     }
 }
 
-fn round(time: Duration) -> Duration {
-    Duration::from_secs((time + Duration::from_millis(500)).as_secs())
+/// Returns how much time is left, in whole seconds.
+fn left(deadline: Instant) -> humantime::FormattedDuration {
+    let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
+    humantime::format_duration(Duration::from_secs(left.as_secs()))
 }

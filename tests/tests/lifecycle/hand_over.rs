@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use ambit_harness::{Agent, Mesh, Pod, Process, wait_until};
+use ambit_harness::{Agent, Mesh, Pod, PodSpec, Process, wait_until};
 
 use super::pins::links;
 
@@ -72,6 +72,21 @@ fn rolling_hand_overs_fail_no_connection_and_keep_what_is_carried() {
 }
 
 #[test]
+fn a_hand_over_fails_no_plaintext_of_a_peer_that_tries_once() {
+    let mut mesh = Mesh::start("once", "permissive", &["--drain-timeout", "5m"]);
+    let outside = mesh.a.pod(PodSpec::new("other", "outside"));
+    mesh.bed.apply();
+    let _hello = mesh.far.serve("hello", 8080);
+    let loops = [mesh.far.addr(8080), mesh.far.addr6(8080), mesh.far_service.addr()];
+    let loops = loops.map(|to| looping(&outside, to));
+    for _ in 0..5 {
+        let mut old = mesh.agents[1].hand_over();
+        assert!(old.wait(SOON).success(), "{}", old.log());
+    }
+    loops.into_iter().for_each(|looping| assert!(assert_none_failed(looping) > 100));
+}
+
+#[test]
 fn what_outlives_the_drain_time_is_reset() {
     let mut mesh = Mesh::start("late", "strict", &["--drain-timeout", "2s"]);
     let _echo = mesh.far.serve("echo", 8081);
@@ -118,7 +133,7 @@ spec:
 #[test]
 fn plaintext_that_a_draining_agent_carries_is_left_to_it() {
     let mut mesh = Mesh::start("plain", "permissive", &["--drain-timeout", "5m"]);
-    let outside = mesh.a.pod(ambit_harness::PodSpec::new("other", "outside"));
+    let outside = mesh.a.pod(PodSpec::new("other", "outside"));
     mesh.bed.apply();
     let _echo = mesh.far.serve("echo", 8081);
     let mut held = hold(&outside, mesh.far.addr(8081));
