@@ -7,6 +7,7 @@ mod counters;
 mod direct;
 mod inbound;
 mod links;
+mod listen;
 pub mod live;
 mod netlink;
 mod netns;
@@ -18,11 +19,12 @@ mod tally;
 mod tunnel;
 
 pub use links::{Links, links};
+pub use listen::ListenError;
 pub use netns::{Home, Netns, NetnsError};
 pub use proof::{ProofError, canaries};
 
 use crate::{identity::store::IdentityStore, observe::Decisions};
-use ambit_abi::{flow_kind, listener_kind};
+use ambit_abi::flow_kind;
 use ambit_bpf::{Device, Kernel, KernelError, socket_cookie};
 use ambit_core::{identity::SpiffeId, model::WorkloadKey, state::Snapshot};
 use arc_swap::ArcSwap;
@@ -32,26 +34,21 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tally::Tally;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
 };
 
 /// How long a connection may take to come about.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections that wait to be accepted, per listener.
-const BACKLOG: i32 = 4096;
 /// Tunnels to one pod whose peer has not yet proved who it is.
 const MAX_HANDSHAKES: usize = 1024;
 /// Connections that the agent carries for one pod at a time, streams and tunnels included.
 const MAX_CONNECTIONS: usize = 32_768;
-/// How long accepting pauses when the process has no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long tunnels that are no longer used may take to end in order.
 const TUNNELS_END: Duration = Duration::from_secs(1);
 
@@ -88,15 +85,7 @@ pub struct Dataplane {
     /// Whether the callers' agents are told to open their next tunnels to another agent.
     draining: watch::Sender<bool>,
     /// The listeners that are still served, to offer them to the kernel once more.
-    listening: Mutex<Vec<Listening>>,
-}
-
-/// A listener in a pod.
-struct Listening {
-    slot: u32,
-    kind: u32,
-    families: &'static [u32],
-    listener: Weak<TcpListener>,
+    listening: Mutex<Vec<listen::Listening>>,
 }
 
 /// An enrolled pod of this node.
@@ -135,17 +124,6 @@ impl LocalPod {
     fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
-}
-
-/// An error of making a pod's listeners.
-#[derive(Debug, thiserror::Error)]
-pub enum ListenError {
-    /// The sockets cannot be made in the pod's network namespace.
-    #[error("listen in the pod's network namespace")]
-    Socket(#[source] io::Error),
-    /// The kernel does not take them.
-    #[error(transparent)]
-    Kernel(#[from] KernelError),
 }
 
 impl Dataplane {
@@ -201,25 +179,6 @@ impl Dataplane {
         })
     }
 
-    /// Offers the listeners that are served to the kernel once more, after another agent has offered its own.
-    ///
-    /// # Errors
-    /// `Map`; the others were offered all the same.
-    pub fn listen_again(&self) -> Result<(), KernelError> {
-        let mut outcome = Ok(());
-        for listening in self.listening().iter() {
-            let Some(listener) = listening.listener.upgrade() else { continue };
-            let offered = self.kernel.listen(listening.slot, listening.kind, listening.families, &*listener);
-            outcome = outcome.and(offered);
-        }
-        outcome
-    }
-
-    fn listening(&self) -> MutexGuard<'_, Vec<Listening>> {
-        // Entries are added and removed whole: a panic elsewhere leaves the list usable.
-        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Begins to accept: whoever came before waits in the listeners' queues.
     pub fn open(&self) {
         self.open.send_replace(true);
@@ -250,27 +209,6 @@ impl Dataplane {
     /// Returns the connections that the agent has accepted inside pods.
     pub fn accepted(&self) -> Vec<Tuple> {
         self.accepted.all()
-    }
-
-    /// Makes the listeners of `pod` and accepts until the returned set is dropped; connections that were accepted go
-    /// on.
-    ///
-    /// # Errors
-    /// `Socket` or `Kernel`; nothing is accepted then.
-    pub fn listen(self: &Arc<Self>, pod: &Arc<LocalPod>) -> Result<JoinSet<()>, ListenError> {
-        let mut accepting = JoinSet::new();
-        for kind in [listener_kind::OUTBOUND, listener_kind::INBOUND] {
-            let (listener, families) = pod.netns.listener(BACKLOG).map_err(ListenError::Socket)?;
-            self.kernel.listen(pod.slot, kind, families, &listener)?;
-            let listener = Arc::new(listener);
-            let mut listening = self.listening();
-            listening.retain(|other| other.listener.strong_count() > 0);
-            let slot = pod.slot;
-            listening.push(Listening { slot, kind, families, listener: Arc::downgrade(&listener) });
-            drop(listening);
-            accepting.spawn(accept(Arc::clone(self), Arc::clone(pod), listener, kind));
-        }
-        Ok(accepting)
     }
 
     /// Closes connections to `pods` that no agent carries and that `snapshot` does not allow. `carried_elsewhere` tells
@@ -348,43 +286,6 @@ impl Dataplane {
     /// Closes tunnels that nobody uses, for as long as the agent runs.
     pub async fn sweep(&self) {
         self.pool.sweep().await;
-    }
-}
-
-async fn accept(plane: Arc<Dataplane>, pod: Arc<LocalPod>, listener: Arc<TcpListener>, kind: u32) {
-    // The sender lives in `plane`: waiting cannot fail.
-    let _ = plane.open.subscribe().wait_for(|open| *open).await;
-    loop {
-        let (stream, client) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(pod = %pod.key, %error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let (plane, pod, client) = (Arc::clone(&plane), Arc::clone(&pod), canonical(client));
-        let Some(place) = pod.place() else {
-            plane.decisions.limited(|| {
-                tracing::warn!(pod = %pod.key, src.addr = %client, limit = MAX_CONNECTIONS, "too many connections of one pod: connection reset");
-            });
-            drop(relay::Socket::new(stream));
-            continue;
-        };
-        if kind == listener_kind::OUTBOUND {
-            let carried = plane.carried.enter();
-            tokio::spawn(async move {
-                outbound::serve(plane, pod, stream, client).await;
-                drop((place, carried));
-            });
-        } else {
-            let Ok(local) = stream.local_addr().map(canonical) else { continue };
-            let entry = plane.accepted.enter(client, local);
-            tokio::spawn(async move {
-                inbound::serve(plane, pod, stream, client, local).await;
-                drop((entry, place));
-            });
-        }
     }
 }
 

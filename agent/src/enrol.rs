@@ -190,9 +190,17 @@ impl Enrolment {
     /// Holds back what the pods of `wanted` send that are not enrolled: they are to be known before they are heard.
     fn hold(&self, wanted: &[Awaited]) -> Result<(), KernelError> {
         let missing = wanted.iter().filter(|pod| !self.enrolled.contains_key(&pod.key));
-        let held = missing.filter(|pod| pod.flags & pod_flag::ENFORCED != 0);
+        let held = missing.filter(|pod| pod.flags & pod_flag::ENFORCED != 0 && !self.is_inherited(pod));
         let held = held.flat_map(|pod| pod.addresses.iter().map(|ip| (*ip, pod.flags)));
         self.plane.kernel.set_awaited(&held.collect())
+    }
+
+    /// Tells whether an agent before this one enrolled this very pod: its hooks stand, and it needs no holding back.
+    fn is_inherited(&self, pod: &Awaited) -> bool {
+        let netns = |path: &String| Netns::open(&self.plane.home, Path::new(path)).ok();
+        let found = pod.netns.as_ref().filter(|_| !self.inherited.is_empty()).and_then(netns);
+        let entry = found.and_then(|netns| self.inherited.get(&netns.cookie()));
+        entry.is_some_and(|entry| entry.addresses == pod.addresses && entry.pod_flags == pod.flags)
     }
 
     /// Puts the guard on links that have come since, and reports what it cannot stand on.
@@ -347,13 +355,15 @@ impl Enrolment {
 /// A pod that is to be enrolled, as far as holding it back goes.
 struct Awaited {
     key: WorkloadKey,
+    netns: Option<String>,
     addresses: Vec<IpAddr>,
     flags: u32,
 }
 
 impl Awaited {
     fn of(pod: &WantedPod) -> Self {
-        Self { key: pod.key.clone(), addresses: pod.addresses.clone(), flags: pod.pod_flags }
+        let (key, netns, addresses) = (pod.key.clone(), pod.netns.clone(), pod.addresses.clone());
+        Self { key, netns, addresses, flags: pod.pod_flags }
     }
 }
 
