@@ -9,7 +9,7 @@ mod status;
 
 pub(crate) use decisions::rfc3339;
 pub use decisions::{Decisions, Denial};
-pub use elders::{DrainingStatus, Elder, carried_by_elders, elder_socket, elder_sockets, elders};
+pub use elders::{DrainingStatus, Elder, bind_elder, carried_by_elders, elders, left_sockets};
 pub use events::{Reporting, report_refusals};
 pub use packet::{RefusedPacket, refused_packet};
 pub use query::{Asking, HandOverRequest, Query, ask, bind, read_line, serve, write_line};

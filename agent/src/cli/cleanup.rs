@@ -1,7 +1,7 @@
 //! `ambit cleanup`.
 
 use crate::{
-    observe::{elder_sockets, elders},
+    observe::{elders, left_sockets},
     run::{DEFAULT_BPFFS, DEFAULT_SOCKET},
 };
 use ambit_bpf::{CgroupError, find_cgroup2, remove_own_cgroup};
@@ -73,7 +73,7 @@ fn refuse_while_draining(socket: &Path) -> anyhow::Result<()> {
 
 /// Returns the sockets that are left of agents.
 fn stale_sockets(socket: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut stale = elder_sockets(socket).context("look for the agents' sockets")?;
+    let mut stale = left_sockets(socket).context("look for the agents' sockets")?;
     if socket.exists() {
         if UnixStream::connect(socket).is_ok() {
             bail!("an agent with other pins answers at {}: name its --bpffs too", socket.display());

@@ -11,10 +11,11 @@ use std::{
     collections::HashSet,
     hash::{BuildHasher, RandomState},
     io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
-use tokio::net::UnixStream;
+use tokio::net::{UnixListener, UnixStream};
 
 /// How long such an agent may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -22,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LONGEST: u64 = 64 << 20;
 /// What stands between the name of the main socket and a number that no other agent has.
 const INFIX: &str = ".draining-";
+/// The same for one that does not listen yet.
+const UNREADY: &str = ".draining.new-";
 
 /// What an agent that has handed over says of itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -60,23 +63,40 @@ impl From<Elder> for DrainingStatus {
     }
 }
 
-/// Returns a path for the socket of an agent that hands over, whose main socket is `socket`.
-pub fn elder_socket(socket: &Path) -> PathBuf {
+/// Opens a socket of its own for an agent that hands over, mode 0600, beside its main socket `socket`. Returns it with
+/// its path.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn bind_elder(socket: &Path) -> anyhow::Result<(UnixListener, PathBuf)> {
     // A process id is not enough: agents in containers share them.
     let number = RandomState::new().hash_one(std::process::id());
-    socket.with_file_name(format!("{}{number:016x}", prefix(socket)))
+    let named = |infix: &str| socket.with_file_name(format!("{}{number:016x}", prefix(socket, infix)));
+    let (unready, path) = (named(UNREADY), named(INFIX));
+    let failed = || format!("listen at {}", path.display());
+    // It gets its name when it listens: one that refuses is taken for left behind.
+    let listener = UnixListener::bind(&unready).with_context(failed)?;
+    std::fs::set_permissions(&unready, std::fs::Permissions::from_mode(0o600)).with_context(failed)?;
+    std::fs::rename(&unready, &path).with_context(failed)?;
+    Ok((listener, path))
 }
 
-/// Returns the sockets of agents that have handed over the main socket `socket`, also those that nobody serves.
+/// Returns every socket that agents with the main socket `socket` may have left beside it.
 ///
 /// # Errors
 /// The folder cannot be read.
-pub fn elder_sockets(socket: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn left_sockets(socket: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut left = beside(socket, INFIX)?;
+    left.extend(beside(socket, UNREADY)?);
+    Ok(left)
+}
+
+fn beside(socket: &Path, infix: &str) -> io::Result<Vec<PathBuf>> {
     let folder = socket.parent().unwrap_or(Path::new("."));
     if !folder.exists() {
         return Ok(Vec::new());
     }
-    let prefix = prefix(socket);
+    let prefix = prefix(socket, infix);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -87,15 +107,15 @@ pub fn elder_sockets(socket: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn prefix(socket: &Path) -> String {
-    format!("{}{INFIX}", socket.file_name().unwrap_or_default().to_string_lossy())
+fn prefix(socket: &Path, infix: &str) -> String {
+    format!("{}{infix}", socket.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Asks every agent that has handed over the main socket `socket`. One that does not answer is not among them: its
 /// connections are gone, or nobody forwards them.
 pub async fn elders(socket: &Path) -> Vec<Elder> {
     let mut elders = Vec::new();
-    for path in elder_sockets(socket).unwrap_or_default() {
+    for path in beside(socket, INFIX).unwrap_or_default() {
         match tokio::time::timeout(PATIENCE, ask(&path)).await {
             Ok(Ok(elder)) => elders.push(elder),
             Ok(Err(error)) => {
@@ -136,24 +156,24 @@ pub async fn carried_by_elders(socket: &Path) -> HashSet<Tuple> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_socket_of_an_elder_is_found_beside_the_main_one_only() {
+    #[tokio::test]
+    async fn a_socket_of_an_elder_is_found_beside_the_main_one_only() {
         let folder = tempfile::tempdir().unwrap();
         let main = folder.path().join("agent.sock");
-        let own = elder_socket(&main);
-        for path in [&main, &own, &folder.path().join("other.sock.draining-1")] {
+        let (_listener, own) = bind_elder(&main).unwrap();
+        for path in [&main, &folder.path().join("other.sock.draining-1")] {
             std::fs::write(path, "").unwrap();
         }
-        assert_eq!(elder_sockets(&main).unwrap(), [own]);
-        assert!(elder_sockets(&folder.path().join("none/agent.sock")).unwrap().is_empty());
+        assert_eq!(left_sockets(&main).unwrap(), [own]);
+        assert!(left_sockets(&folder.path().join("none/agent.sock")).unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn a_socket_that_nobody_serves_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let main = folder.path().join("agent.sock");
-        drop(std::os::unix::net::UnixListener::bind(elder_socket(&main)).unwrap());
+        drop(bind_elder(&main).unwrap());
         assert!(elders(&main).await.is_empty());
-        assert!(elder_sockets(&main).unwrap().is_empty());
+        assert!(left_sockets(&main).unwrap().is_empty());
     }
 }

@@ -5,21 +5,16 @@ use super::{
     Life, Parts,
     charge::{Charge, LONGEST, PROTOCOL, is_taken},
 };
-use crate::observe::{Asking, elder_socket, read_line, serve, write_line};
+use crate::observe::{Asking, bind_elder, read_line, serve, write_line};
 use ambit_bpf::pins_id;
 use anyhow::Context;
 use serde_json::{Value, json};
 use std::{
-    os::unix::fs::PermissionsExt,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
-use tokio::{
-    net::{UnixListener, UnixStream},
-    sync::mpsc,
-    task::JoinSet,
-};
+use tokio::{net::UnixStream, sync::mpsc, task::JoinSet};
 
 /// How often the charge is asked for again, when the other agent is gone and somebody still holds it.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -154,10 +149,7 @@ struct ElderSocket {
 
 impl ElderSocket {
     fn open(parts: &Parts, life: &Life, deadline: Option<Instant>) -> anyhow::Result<Self> {
-        let path = elder_socket(&parts.options.socket);
-        let failed = || format!("listen at {}", path.display());
-        let listener = UnixListener::bind(&path).with_context(failed)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).with_context(failed)?;
+        let (listener, path) = bind_elder(&parts.options.socket)?;
         let left = deadline.map_or(parts.options.drain_timeout, |deadline| {
             deadline.saturating_duration_since(Instant::now())
         });

@@ -28,6 +28,8 @@ fn assert_none_failed(mut looping: Process) -> u64 {
     looping.stop();
     let result = looping.result();
     assert_eq!(result["failed"], 0, "{result}");
+    // A first packet that is lost comes again after a second.
+    assert!(result["longest_gap_ms"].as_f64().unwrap() < 900.0, "{result}");
     result["ok"].as_u64().unwrap()
 }
 

@@ -32,6 +32,8 @@ fn a_hundred_kills_fail_no_direct_connection_within_the_node() {
     eprintln!("a hundred restarts: {result}");
     assert_eq!(result["failed"], 0, "{result}");
     assert!(result["ok"].as_u64().unwrap() > 1000, "{result}");
+    // A first packet that is lost comes again after a second.
+    assert!(result["longest_gap_ms"].as_f64().unwrap() < 900.0, "{result}");
     held.stop();
     assert_eq!(held.result()["end"], "stopped");
     assert_eq!(links(&node), before, "every link is the first one's");
