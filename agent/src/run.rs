@@ -101,6 +101,9 @@ async fn live(parts: &Arc<Parts>, mut leaving: watch::Receiver<Option<Instant>>)
             Outcome::Succeeded(elderly) => {
                 let deadline = deadline.unwrap_or_else(|| Instant::now() + options.drain_timeout);
                 leave::drain(&elderly, deadline).await;
+                if options.stay_after_hand_over {
+                    leave::stay(&mut leaving).await;
+                }
                 tracing::info!("agent stopped; another one is in charge");
                 return Ok(());
             }

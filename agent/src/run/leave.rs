@@ -83,6 +83,13 @@ pub(super) async fn drain(elderly: &Elderly, deadline: Instant) {
     report_reset(node);
 }
 
+/// Waits, with nothing to do, until the agent is told to stop.
+pub(super) async fn stay(leaving: &mut watch::Receiver<Option<Instant>>) {
+    tracing::info!("drained: staying until told to stop");
+    // Without anybody who could tell, the agent is ending already.
+    let _ = leaving.wait_for(Option::is_some).await;
+}
+
 fn report_reset(node: &Node) {
     let carried = node.plane.carried();
     if carried > 0 {

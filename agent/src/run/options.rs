@@ -54,6 +54,10 @@ pub struct AgentOptions {
     /// after that they are reset
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = drain_time)]
     pub drain_timeout: Duration,
+    /// After another agent has taken over, stay idle until told to stop: for a supervisor that would start this one
+    /// again, as the kubelet does
+    #[arg(long)]
+    pub stay_after_hand_over: bool,
     /// Name of the cluster, as peers see it
     #[arg(long, value_name = "NAME", default_value = "Kubernetes")]
     pub cluster: String,

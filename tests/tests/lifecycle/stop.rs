@@ -60,6 +60,19 @@ fn a_successor_takes_over_from_an_agent_that_was_told_to_stop() {
 }
 
 #[test]
+fn an_agent_that_is_to_stay_after_a_hand_over_ends_when_it_is_told_to() {
+    let mut mesh = Mesh::start("stay", "strict", &["--drain-timeout", "1s", "--stay-after-hand-over"]);
+    let _hello = mesh.far.serve("hello", 8080);
+    let mut old = mesh.agents[1].hand_over();
+    old.wait_log("staying until told to stop");
+    assert!(mesh.client.connect_with(mesh.far.addr(8080), &["--count", "20"]).all_ok());
+    assert!(old.is_running());
+    old.signal(Signal::TERM);
+    assert!(old.wait(SOON).success(), "{}", old.log());
+    assert!(mesh.client.connect_with(mesh.far.addr(8080), &["--count", "20"]).all_ok());
+}
+
+#[test]
 fn a_second_signal_or_an_interrupt_ends_an_agent_at_once() {
     let mut mesh = Mesh::start("twice", "strict", &["--drain-timeout", "5m"]);
     let _echo = mesh.far.serve("echo", 8081);
