@@ -6,7 +6,7 @@ use rustix::{
     mount::{MountFlags, mount},
 };
 use std::{
-    fs::{self, File},
+    fs::{self, DirEntry, File},
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -93,8 +93,7 @@ pub fn cleanup(pins: &Path) -> Result<usize, KernelError> {
         // A folder that is itself a mount point of somebody else is busy, and empty is good enough.
         let _ = fs::remove_dir(pins);
     }
-    let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
-    if is_own_mount && is_empty(mount_point) {
+    if is_own_mount && is_empty(mount_point).map_err(failed)? {
         match rustix::mount::unmount(mount_point, rustix::mount::UnmountFlags::empty()) {
             Ok(()) if mount_point == pins => fs::remove_dir(pins).map_err(failed)?,
             Ok(()) => {}
@@ -105,6 +104,17 @@ pub fn cleanup(pins: &Path) -> Result<usize, KernelError> {
         }
     }
     Ok(removed)
+}
+
+/// Tells whether nothing is pinned in `folder`.
+fn is_empty(folder: &Path) -> io::Result<bool> {
+    let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+    Ok(entries.iter().all(is_kernels_own))
+}
+
+/// Tells a file that the kernel itself puts into a BPF filesystem; nothing else has a dot in its name.
+fn is_kernels_own(entry: &DirEntry) -> bool {
+    entry.file_name().as_encoded_bytes().contains(&b'.')
 }
 
 /// Tells whether an agent mounted the BPF filesystem at `path`.
@@ -145,8 +155,7 @@ fn remove_below(folder: &Path) -> io::Result<usize> {
     let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(|entry| entry.file_name());
     for entry in entries {
-        // Files that the kernel itself puts into a BPF filesystem; nothing else has a dot in its name.
-        if entry.file_name().as_encoded_bytes().contains(&b'.') {
+        if is_kernels_own(&entry) {
             continue;
         }
         if entry.file_type()?.is_dir() {

@@ -1,6 +1,6 @@
 //! How an agent starts beside another one, outside the cgroup root, and how everything is undone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,51 @@ fn an_agent_from_outside_the_cgroup_root_moves_below_it() {
     assert_eq!(seen.hello.unwrap()["accept"], seen.getsockname.unwrap());
     outsider.kill().unwrap();
     outsider.wait().unwrap();
+}
+
+/// Unmounts what an agent mounted, also when the test fails before `ambit cleanup` has.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn is_mounted(&self) -> bool {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        mounts.lines().any(|line| line.split(' ').nth(1) == self.0.to_str())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.is_mounted() {
+            let _ = Command::new("umount").arg(&self.0).status();
+        }
+    }
+}
+
+#[test]
+fn a_bpf_filesystem_that_the_agent_mounts_goes_with_a_clean_up() {
+    let mut mesh = Mesh::start("mount", "strict", &[]);
+    let _hello = mesh.far.serve("hello", 8080);
+    mesh.agents[0].kill();
+    let clean = |bpffs: &Path, socket: &Path| {
+        let mut cleanup = Command::new(binary("ambit"));
+        cleanup.arg("cleanup").arg("--bpffs").arg(bpffs).arg("--socket").arg(socket);
+        let output = cleanup.arg("--cgroup-root").arg(mesh.a.cgroup()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    let socket = mesh.agents[0].socket();
+    clean(&mesh.a.bpffs(), &socket);
+    let own = Mounted(mesh.a.dir().join("own-bpf"));
+    let command = mesh.a.command("agent", binary("ambit").to_str().unwrap());
+    let mut command = agent(command, &mesh, &mesh.a, &own.0, &socket);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    mesh.client.wait_connect(mesh.far.addr(8080), true, Duration::from_secs(10));
+    assert!(own.is_mounted());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(mesh.client.connect(mesh.far.addr(8080)).none_ok(), "its pins keep its hooks");
+    clean(&own.0, &socket);
+    assert!(!own.is_mounted() && !own.0.exists(), "mount and folder are gone");
+    mesh.client.wait_connect(mesh.far.addr(8080), false, Duration::from_secs(10));
 }
 
 #[test]
