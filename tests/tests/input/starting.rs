@@ -1,8 +1,9 @@
 //! Agents that must not start.
 
 use std::path::Path;
+use std::time::Duration;
 
-use ambit_harness::{Node, PodSpec, Testbed, binary};
+use ambit_harness::{Node, PodSpec, Testbed, binary, wait_until};
 
 use crate::cases::CASES;
 
@@ -44,7 +45,9 @@ fn an_agent_does_not_start_with_a_mistake_and_attaches_nothing() {
     bed.remove_object("z-mistake.yaml");
     bed.publish();
     let agent = node.start_agent(&[]);
-    assert_eq!(agent.status()["pods"][0]["captured"], true);
+    wait_until("the pod to be captured", Duration::from_secs(10), || {
+        agent.status()["pods"][0]["captured"] == true
+    });
 }
 
 #[test]
