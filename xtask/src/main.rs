@@ -9,6 +9,7 @@ mod lint;
 mod setup;
 mod test;
 mod tidy;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -49,6 +50,8 @@ enum Task {
     },
     /// Runs the lints, the unit tests and the kernel tests (root), or the part that FILTER names.
     Test(test::Request),
+    /// Runs kernel tests on the oldest kernel that is tested, Debian's 6.1, in an emulator.
+    Vm(vm::Request),
     /// Checks formatting, house rules and clippy.
     Lint,
     /// Checks the house rules that neither rustfmt nor clippy knows.
@@ -82,6 +85,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Demo { args } => demo::run(&workspace, &args)?,
         Task::Test(request) => test::run(&workspace, &request)?,
+        Task::Vm(request) => vm::run(&workspace, &request)?,
         Task::Lint => {
             build::object(&workspace, &Report::terse())?;
             lint::run(&workspace)?;

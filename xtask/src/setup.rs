@@ -40,7 +40,7 @@ impl Report {
         }
     }
 
-    fn doing(&self, text: impl AsRef<str>) {
+    pub(crate) fn doing(&self, text: impl AsRef<str>) {
         eprintln!("set-up: {}", text.as_ref());
     }
 }

@@ -4,8 +4,10 @@
 mod totals;
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, BufRead, BufReader, Write},
+    path::PathBuf,
     process::{Command, ExitCode, Stdio},
 };
 
@@ -16,7 +18,7 @@ use crate::{
     setup::{self, Need, Report},
     workspace::{Profile, Workspace},
 };
-use totals::Totals;
+pub(crate) use totals::Totals;
 
 /// Which tests to run, and how.
 #[derive(clap::Args)]
@@ -110,6 +112,37 @@ fn cargo_test(workspace: &Workspace) -> Command {
     cargo
 }
 
+/// Builds the kernel tests of `themes`, and returns their executables by theme.
+///
+/// # Errors
+/// When one is not known, or the build fails.
+pub(crate) fn executables(workspace: &Workspace, themes: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+    let mut cargo = cargo_test(workspace);
+    cargo.arg("--no-run").args(themes.iter().flat_map(|theme| ["--test", theme]));
+    let output = cargo.stdin(Stdio::null()).output().context("start cargo test")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        bail!("build the kernel tests: cargo failed ({}):\n{said}", output.status);
+    }
+    let found = executables_in(&said);
+    for theme in themes {
+        if !found.contains_key(*theme) {
+            bail!("cargo built no kernel test called {theme}");
+        }
+    }
+    Ok(found.into_iter().map(|(theme, path)| (theme, workspace.root().join(path))).collect())
+}
+
+/// Reads lines such as `Executable tests/lane.rs (target/debug/deps/lane-0123)`.
+fn executables_in(said: &str) -> BTreeMap<String, PathBuf> {
+    let line = |line: &str| {
+        let (source, path) = line.trim().strip_prefix("Executable ")?.split_once(" (")?;
+        let theme = source.rsplit('/').next()?.strip_suffix(".rs")?;
+        Some((theme.to_owned(), PathBuf::from(path.strip_suffix(')')?)))
+    };
+    said.lines().filter_map(line).collect()
+}
+
 /// Runs `cargo`, passes its output on as it comes, and adds its results to `totals`.
 fn count(cargo: &mut Command, what: &str, totals: &mut Totals) -> Result<()> {
     let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo test")?;
@@ -127,4 +160,18 @@ fn count(cargo: &mut Command, what: &str, totals: &mut Totals) -> Result<()> {
         totals.broke_off();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executables_are_read_from_what_cargo_says() {
+        let said =
+            "    Finished `test` profile in 0.3s\n  Executable tests/lane.rs (target/debug/deps/lane-26)\n";
+        let found = executables_in(said);
+        assert_eq!(found.get("lane"), Some(&PathBuf::from("target/debug/deps/lane-26")));
+        assert_eq!(found.len(), 1);
+    }
 }

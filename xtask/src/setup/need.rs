@@ -13,6 +13,8 @@ pub(crate) enum Need {
     Run,
     /// Run the kernel tests, with real applications on both ends.
     Test,
+    /// Run kernel tests in a virtual machine with an older kernel.
+    Vm,
 }
 
 /// A program, and where it comes from.
@@ -28,7 +30,7 @@ pub(super) struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 10] = [
+const TOOLS: [Tool; 13] = [
     tool(Need::Compile, "cc", &["gcc", "libc6-dev"], "compiles the cryptography library"),
     tool(Need::Run, "ip", &["iproute2"], "makes namespaces and links"),
     tool(Need::Test, "nsenter", &["util-linux"], "enters a pod"),
@@ -37,6 +39,9 @@ const TOOLS: [Tool; 10] = [
     tool(Need::Test, "curl", &["curl"], "is a client in the tests"),
     tool(Need::Test, "redis-cli", &["redis-tools"], "is a client in the tests"),
     tool(Need::Test, "psql", &["postgresql-client"], "is a client in the tests"),
+    tool(Need::Vm, "qemu-system-x86_64", &["qemu-system-x86"], "runs another kernel"),
+    tool(Need::Vm, "busybox", &["busybox-static"], "starts the tests there"),
+    tool(Need::Vm, "depmod", &["kmod"], "lists the kernel's modules"),
     service(Need::Test, "nginx", &["nginx"], &["nginx"], "is a server in the tests"),
     service(Need::Test, "redis-server", &["redis-server"], &["redis-server"], "is a server in the tests"),
 ];
