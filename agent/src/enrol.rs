@@ -165,7 +165,7 @@ impl Enrolment {
         }
         self.hold(&sources)?;
         self.passes += 1;
-        if self.passes % LINKS_EVERY == 0 {
+        if self.passes.is_multiple_of(LINKS_EVERY) {
             self.look_at_links();
         }
         self.write_tables(snapshot)?;

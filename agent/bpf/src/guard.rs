@@ -10,7 +10,9 @@ use crate::{
     programs::{self, GUARD_PROGRAMS, descriptor},
     tables::{Raw, Table, from_abi, to_abi},
 };
-use ambit_abi::{Address, CONFIG_AWAITING, Datagram, FlowKey, Guard, Refused, RefusedKey, SocketAddress, event_reason};
+use ambit_abi::{
+    Address, CONFIG_AWAITING, Datagram, FlowKey, Guard, Refused, RefusedKey, SocketAddress, event_reason,
+};
 use aya::{
     Ebpf,
     programs::{

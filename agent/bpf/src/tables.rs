@@ -2,8 +2,8 @@
 
 use crate::{KernelError, error::map_error};
 use ambit_abi::{
-    Address, AgentSocket, Backend, Config, Datagram, Destination, Endpoint, Flow, FlowKey, Guard, ListenerKey, Pod,
-    Refused, RefusedKey, ServiceEntry, SocketAddress, VerdictKey,
+    Address, AgentSocket, Backend, Config, Datagram, Destination, Endpoint, Flow, FlowKey, Guard,
+    ListenerKey, Pod, Refused, RefusedKey, ServiceEntry, SocketAddress, VerdictKey,
 };
 use aya::{
     Pod as Plain,
