@@ -13,10 +13,11 @@ pub mod state;
 pub mod route;
 
 pub use identity::{SpiffeId, SpiffeIdError};
-pub use model::{Endpoint, Mode, Model, Service, ServicePort, Workload, WorkloadKey};
+pub use model::{Egress, Endpoint, Mode, Model, Service, ServicePort, Workload, WorkloadKey};
 pub use policy::{
-    Action, Connection, Destination, IdentityPattern, Peer, Policy, PolicyId, PortRange, Reason, Requirement,
-    Rule, Selector, ServiceAccount, Source, Verdict, evaluate,
+    Action, Call, Connection, Destination, EgressRule, IdentityPattern, Peer, Policy, PolicyId, PortRange,
+    Protocol, Reason, Requirement, Rule, Selector, ServiceAccount, Source, Verdict, evaluate,
+    evaluate_egress,
 };
 pub use route::{Route, RouteRefusal, route};
 pub use state::{ModelError, Snapshot};

@@ -72,6 +72,52 @@ impl Serialize for Mode {
     }
 }
 
+/// What a workload may call; the label `ambit.dev/egress`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Egress {
+    /// Anything.
+    #[default]
+    Any,
+    /// Peers in the mesh, and what its egress rules name.
+    Mesh,
+}
+
+impl Egress {
+    /// Reads the label's value; `None` is a missing label.
+    ///
+    /// An unknown value is `Mesh`, with a text that says so: what cannot be understood fails closed.
+    pub fn parse(value: Option<&str>) -> (Self, Option<String>) {
+        match value {
+            None | Some("any") => (Self::Any, None),
+            Some("mesh") => (Self::Mesh, None),
+            Some(unknown) => {
+                let problem = format!("unknown egress {unknown:?}, enforced as mesh; use any or mesh");
+                (Self::Mesh, Some(problem))
+            }
+        }
+    }
+
+    /// Returns the label's value for this egress.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Mesh => "mesh",
+        }
+    }
+}
+
+impl fmt::Display for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Egress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 /// The name of a workload: unique in a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkloadKey {
@@ -112,6 +158,10 @@ pub struct Workload {
     pub mode: Mode,
     /// Why the mode is not what its label says.
     pub mode_problem: Option<String>,
+    /// What the pod may call.
+    pub egress: Egress,
+    /// Why the egress is not what its label says.
+    pub egress_problem: Option<String>,
     /// The pod's labels.
     pub labels: BTreeMap<String, String>,
     /// Whether the pod shares its node's network namespace.
@@ -204,6 +254,20 @@ mod tests {
         ] {
             let (parsed, problem) = Mode::parse(value);
             assert_eq!((parsed, problem.is_none()), (mode, understood), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_egress_is_mesh_and_says_so() {
+        for (value, egress, understood) in [
+            (None, Egress::Any, true),
+            (Some("any"), Egress::Any, true),
+            (Some("mesh"), Egress::Mesh, true),
+            (Some("Any"), Egress::Mesh, false),
+            (Some(""), Egress::Mesh, false),
+        ] {
+            let (parsed, problem) = Egress::parse(value);
+            assert_eq!((parsed, problem.is_none()), (egress, understood), "{value:?}");
         }
     }
 

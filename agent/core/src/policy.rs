@@ -3,7 +3,9 @@
 //! Holds policies that are already valid; reading them from YAML and refusing bad ones is the work of `control`.
 //! Never opens, closes or logs anything: a decision is a returned `Verdict`.
 
+mod classes;
 mod compile;
+mod egress;
 mod eval;
 mod host;
 mod rule;
@@ -14,7 +16,9 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+pub use classes::{ClassVerdicts, Classes, egress_classes, stranger_classes};
 pub use compile::{KernelVerdict, PortPrefix, compile, port_prefixes};
+pub use egress::{Call, EgressRule, evaluate_egress};
 pub use eval::{Connection, Source, evaluate};
 pub use host::may_refuse_host;
 pub use rule::{Destination, IdentityPattern, Peer, PortRange, Rule, ServiceAccount};
@@ -45,6 +49,35 @@ impl Serialize for PolicyId {
     }
 }
 
+/// A transport that policies speak of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// Every protocol.
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+
+    /// Returns the protocol as policies spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// What a policy does with the connections that it matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Action {
@@ -68,6 +101,10 @@ pub struct Policy {
     pub namespace_selector: Option<Selector>,
     /// Which pods it selects; an empty selector selects all.
     pub selector: Selector,
-    /// The rules, OR-ed. Empty: an Allow policy admits nobody.
+    /// The rules, OR-ed. Empty: an Allow policy admits nobody, unless `egress_only`.
     pub rules: Vec<Rule>,
+    /// Whether it says nothing about who reaches the pods: it has egress rules, and `rules` is not written.
+    pub egress_only: bool,
+    /// What the pods may call outside the mesh, OR-ed; only where their egress is restricted.
+    pub egress: Vec<EgressRule>,
 }

@@ -9,7 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::model::{Mode, Model, Service, ServicePort, Workload, WorkloadKey};
-use crate::policy::{Action, Connection, Policy, PolicyId, Selector, Verdict, evaluate};
+use crate::policy::{
+    Action, Call, Connection, Policy, PolicyId, Protocol, Selector, Verdict, evaluate, evaluate_egress,
+};
 
 /// Why a model cannot be the state of a mesh.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -178,6 +180,21 @@ impl Snapshot {
         evaluate(self.policies_of(connection.destination), connection)
     }
 
+    /// Decides whether `source` may call what is at `address`, as a caller; the pod that is called decides for itself.
+    ///
+    /// In the mesh are the pod's own addresses, loopback, and enrolled pods; for UDP, which no tunnel carries, only those
+    /// of the same node.
+    pub fn evaluate_egress(&self, source: &Workload, address: SocketAddr, protocol: Protocol) -> Verdict {
+        let ip = address.ip().to_canonical();
+        let is_peer = |pod: &Arc<Workload>| {
+            pod.mode.is_enrolled() && (protocol == Protocol::Tcp || pod.node == source.node)
+        };
+        let in_mesh =
+            ip.is_loopback() || source.addresses.contains(&ip) || self.workload(ip).is_some_and(is_peer);
+        let call = Call { source, address: ip, port: address.port(), protocol, in_mesh };
+        evaluate_egress(self.policies_of(source), &call)
+    }
+
     /// Returns the services with an enrolled pod behind them, by address and port, each with its ready endpoints of the
     /// same family, sorted.
     pub fn meshed_services(&self) -> BTreeMap<(IpAddr, u16), Vec<SocketAddr>> {
@@ -276,6 +293,8 @@ fn refuse_everything() -> Arc<Policy> {
         namespace_selector: None,
         selector: Selector::default(),
         rules: Vec::new(),
+        egress_only: false,
+        egress: Vec::new(),
     })
 }
 

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::eval::{Connection, Source, evaluate};
-use super::{Policy, PortRange};
+use super::verdict::Verdict;
+use super::{Policy, PortRange, Protocol};
 use crate::model::Workload;
 
 /// What the kernel does with a connection between two pods of its node.
@@ -16,29 +17,54 @@ pub enum KernelVerdict {
     Pass,
     /// It refuses it, and reports it.
     Refuse,
-    /// It hands it to the agent: there is something to log, or the answer depends on more than the port.
+    /// It hands a connection to the agent: there is something to log, or the answer depends on more than the port. No
+    /// agent takes a datagram: that passes, and is reported.
     Ask,
+    /// It lets a datagram pass over IPv4 and refuses it over IPv6: the pod that sends it has addresses of both, and the
+    /// policies tell them apart.
+    PassV4,
+    /// The other way around.
+    PassV6,
 }
 
-/// Returns the verdicts on connections from `source` to `destination`, whose policies are `policies`: ranges of ports
+/// Returns the verdicts on what `source` sends by `protocol` to `destination`, whose policies are `policies`: ranges of ports
 /// that together are 0 to 65535, in order, neighbours with different verdicts.
 pub fn compile(
     policies: &[Arc<Policy>],
     source: &Workload,
     destination: &Workload,
+    protocol: Protocol,
 ) -> Vec<(PortRange, KernelVerdict)> {
+    by_port(&inbound_starts(policies), |port| verdict_on(policies, source, destination, protocol, port))
+}
+
+/// Returns the ports at which the rules about callers may begin to say something else, 0 among them.
+pub(super) fn inbound_starts(policies: &[Arc<Policy>]) -> BTreeSet<u16> {
+    let rules = policies.iter().flat_map(|policy| &policy.rules);
+    starts(rules.flat_map(|rule| rule.to.iter().flatten()).flat_map(|to| &to.ports))
+}
+
+/// Returns the first port of each range, and the one after its last; 0 in any case.
+pub(super) fn starts<'a>(ranges: impl Iterator<Item = &'a PortRange>) -> BTreeSet<u16> {
     let mut starts = BTreeSet::from([0]);
-    for policy in policies {
-        for range in policy.rules.iter().flat_map(|rule| rule.to.iter().flatten()).flat_map(|to| &to.ports) {
-            starts.insert(range.first);
-            starts.extend(range.last.checked_add(1));
-        }
+    for range in ranges {
+        starts.insert(range.first);
+        starts.extend(range.last.checked_add(1));
     }
+    starts
+}
+
+/// Returns the verdicts of all ports, asking for one port after each of `starts`: ranges in order, neighbours with
+/// different verdicts.
+pub(super) fn by_port(
+    starts: &BTreeSet<u16>,
+    verdict_on: impl Fn(u16) -> KernelVerdict,
+) -> Vec<(PortRange, KernelVerdict)> {
     let mut verdicts: Vec<(PortRange, KernelVerdict)> = Vec::new();
     let mut ends = starts.iter().skip(1).map(|next| next - 1).chain([u16::MAX]);
-    for first in &starts {
+    for first in starts {
         let last = ends.next().unwrap_or(u16::MAX);
-        let verdict = verdict_on(policies, source, destination, *first);
+        let verdict = verdict_on(*first);
         match verdicts.last_mut() {
             Some((range, before)) if *before == verdict => range.last = last,
             _ => verdicts.push((PortRange { first: *first, last }, verdict)),
@@ -51,21 +77,35 @@ fn verdict_on(
     policies: &[Arc<Policy>],
     source: &Workload,
     destination: &Workload,
+    protocol: Protocol,
     port: u16,
 ) -> KernelVerdict {
-    let mut verdicts = source.addresses.iter().map(|address| {
-        let source = Source::Identity { id: &source.identity, address: *address };
-        let verdict = evaluate(policies, &Connection { source, destination, port });
-        if verdict.would_refuse.is_some() || !verdict.dry_run.is_empty() {
-            KernelVerdict::Ask
-        } else if verdict.allowed {
-            KernelVerdict::Pass
-        } else {
-            KernelVerdict::Refuse
-        }
-    });
-    let first = verdicts.next().unwrap_or(KernelVerdict::Ask);
-    if verdicts.all(|other| other == first) { first } else { KernelVerdict::Ask }
+    // Pods of this node have one address of each family at most that counts.
+    let of_family = |v4: bool| {
+        let address = *source.addresses.iter().find(|address| address.to_canonical().is_ipv4() == v4)?;
+        let source = Source::Identity { id: &source.identity, address };
+        Some(of(&evaluate(policies, &Connection { source, destination, protocol, port }), protocol))
+    };
+    match (of_family(true), of_family(false)) {
+        (None, None) => KernelVerdict::Refuse,
+        (Some(only), None) | (None, Some(only)) => only,
+        (Some(v4), Some(v6)) if v4 == v6 => v4,
+        (Some(_), Some(_)) if protocol == Protocol::Tcp => KernelVerdict::Ask,
+        (Some(_), Some(KernelVerdict::Refuse)) => KernelVerdict::PassV4,
+        (Some(KernelVerdict::Refuse), Some(_)) => KernelVerdict::PassV6,
+        (Some(_), Some(_)) => KernelVerdict::Ask,
+    }
+}
+
+/// Returns what the kernel does by a verdict.
+pub(super) fn of(verdict: &Verdict, protocol: Protocol) -> KernelVerdict {
+    let remarks = verdict.would_refuse.is_some() || !verdict.dry_run.is_empty();
+    match (verdict.allowed, remarks) {
+        (true, false) => KernelVerdict::Pass,
+        (false, true) if protocol == Protocol::Tcp => KernelVerdict::Ask,
+        (false, _) => KernelVerdict::Refuse,
+        (true, true) => KernelVerdict::Ask,
+    }
 }
 
 /// A block of ports as a longest-prefix match knows it: the first port, and how many leading bits all of them share.

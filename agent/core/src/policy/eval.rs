@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::verdict::{DryRun, Reason, Verdict};
-use super::{Action, Policy};
+use super::{Action, Policy, Protocol, Rule};
 use crate::identity::SpiffeId;
 use crate::model::{Mode, Workload};
 
@@ -59,6 +59,8 @@ pub struct Connection<'a> {
     pub source: Source<'a>,
     /// The pod that it goes to.
     pub destination: &'a Workload,
+    /// The protocol; of UDP, each datagram that is no reply is decided upon like a connection.
+    pub protocol: Protocol,
     /// The port of the pod.
     pub port: u16,
 }
@@ -83,19 +85,35 @@ pub fn evaluate(policies: &[Arc<Policy>], connection: &Connection<'_>) -> Verdic
 
 /// Decides as the mode `strict` does.
 fn enforce_strict(policies: &[Arc<Policy>], connection: &Connection<'_>) -> Verdict {
-    match connection.source {
-        Source::Unverified { .. } => verdict(false, Reason::PlaintextInStrict, None),
-        Source::Identity { .. } | Source::Host { .. } => enforce(policies, connection),
+    match (connection.source, connection.protocol) {
+        (Source::Unverified { .. }, Protocol::Tcp) => verdict(false, Reason::PlaintextInStrict, None),
+        // No datagram carries an identity from one node to another: who is to be served without one, is named.
+        (Source::Unverified { .. }, Protocol::Udp) => enforce_with(policies, connection, Ask::Named),
+        (Source::Identity { .. } | Source::Host { .. }, _) => enforce(policies, connection),
     }
 }
 
 /// Decides by the policies alone, and reports what those under `dryRun` would have changed.
 fn enforce(policies: &[Arc<Policy>], connection: &Connection<'_>) -> Verdict {
-    let enforced = Matches::collect(policies.iter().filter(|policy| !policy.dry_run), connection);
-    let mut decision = enforced.decide(&connection.source);
-    if policies.iter().any(|policy| policy.dry_run) {
-        let all = Matches::collect(policies.iter(), connection);
-        let other = all.decide(&connection.source);
+    enforce_with(policies, connection, Ask::Any)
+}
+
+/// Which rules of Allow policies count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// All.
+    Any,
+    /// Those that name the protocol, and nothing is allowed without one.
+    Named,
+}
+
+fn enforce_with(policies: &[Arc<Policy>], connection: &Connection<'_>, ask: Ask) -> Verdict {
+    let inbound = || policies.iter().filter(|policy| !policy.egress_only);
+    let enforced = Matches::collect(inbound().filter(|policy| !policy.dry_run), connection, ask);
+    let mut decision = enforced.decide(&connection.source, ask);
+    if inbound().any(|policy| policy.dry_run) {
+        let all = Matches::collect(inbound(), connection, ask);
+        let other = all.decide(&connection.source, ask);
         if other.allowed != decision.allowed {
             decision.dry_run = all.dry_run_deciders(other.reason);
         }
@@ -104,7 +122,7 @@ fn enforce(policies: &[Arc<Policy>], connection: &Connection<'_>) -> Verdict {
 }
 
 /// A policy and the first of its rules that matches.
-type Found<'a> = (&'a Policy, Option<usize>);
+pub(super) type Found<'a> = (&'a Policy, Option<usize>);
 
 /// What a set of policies has to say about a connection; each list is ordered by the policies' names.
 struct Matches<'a> {
@@ -114,10 +132,16 @@ struct Matches<'a> {
 }
 
 impl<'a> Matches<'a> {
-    fn collect(policies: impl Iterator<Item = &'a Arc<Policy>>, connection: &Connection<'_>) -> Self {
+    fn collect(
+        policies: impl Iterator<Item = &'a Arc<Policy>>,
+        connection: &Connection<'_>,
+        ask: Ask,
+    ) -> Self {
         let mut matches = Self { deny: Vec::new(), allow: Vec::new(), allow_without_match: Vec::new() };
         for policy in policies {
-            let rule = policy.rules.iter().position(|rule| rule.matches(policy.action, connection));
+            let counts = |rule: &Rule| ask == Ask::Any || policy.action == Action::Deny || rule.to.is_some();
+            let rule =
+                policy.rules.iter().position(|rule| counts(rule) && rule.matches(policy.action, connection));
             match (policy.action, rule) {
                 (Action::Deny, Some(_)) => matches.deny.push((policy, rule)),
                 (Action::Deny, None) => {}
@@ -132,12 +156,15 @@ impl<'a> Matches<'a> {
     }
 
     /// Decides: Deny, then a pod without Allow policies, then Allow, then the node's own processes, then refusal.
-    fn decide(&self, source: &Source<'_>) -> Verdict {
+    fn decide(&self, source: &Source<'_>, ask: Ask) -> Verdict {
         if let Some(found) = self.deny.first() {
             return verdict(false, Reason::DenyMatch, Some(found));
         }
         if let Some(found) = self.allow.first() {
             return verdict(true, Reason::AllowMatch, Some(found));
+        }
+        if ask == Ask::Named {
+            return verdict(false, Reason::PlaintextInStrict, None);
         }
         if let Source::Host { .. } = source {
             return verdict(true, Reason::HostDefault, None);
@@ -163,7 +190,7 @@ impl<'a> Matches<'a> {
 }
 
 /// Builds a verdict without remarks.
-fn verdict(allowed: bool, reason: Reason, found: Option<&Found<'_>>) -> Verdict {
+pub(super) fn verdict(allowed: bool, reason: Reason, found: Option<&Found<'_>>) -> Verdict {
     Verdict {
         allowed,
         reason,
@@ -174,6 +201,8 @@ fn verdict(allowed: bool, reason: Reason, found: Option<&Found<'_>>) -> Verdict 
     }
 }
 
+#[cfg(test)]
+mod datagrams;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

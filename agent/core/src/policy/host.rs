@@ -31,6 +31,8 @@ mod tests {
             namespace_selector: None,
             selector: Selector::default(),
             rules: vec![Rule { from, to: None }],
+            egress_only: false,
+            egress: Vec::new(),
         })])
     }
 

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Action;
 use super::eval::{Connection, Source};
+use super::{Action, Protocol};
 use crate::identity::{SpiffeId, SpiffeIdError};
 
 /// One rule: it matches when a caller of `from` and a port of `to` match. It has at least one of the two.
@@ -15,7 +15,7 @@ use crate::identity::{SpiffeId, SpiffeIdError};
 pub struct Rule {
     /// The callers, OR-ed. Absent: under Allow every caller with an identity, under Deny everyone.
     pub from: Option<Vec<Peer>>,
-    /// The destinations, OR-ed. Absent: every port.
+    /// The destinations, OR-ed. Absent: every port of every protocol.
     pub to: Option<Vec<Destination>>,
 }
 
@@ -75,10 +75,12 @@ pub enum IdentityPatternError {
     Scheme,
 }
 
-/// A set of ports.
+/// A set of ports of one protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Destination {
-    /// The ports, OR-ed.
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The ports, OR-ed. Empty: every port of the protocol.
     pub ports: Vec<PortRange>,
 }
 
@@ -101,7 +103,9 @@ impl Rule {
         };
         caller
             && self.to.as_ref().is_none_or(|destinations| {
-                destinations.iter().any(|destination| destination.contains(connection.port))
+                destinations
+                    .iter()
+                    .any(|destination| destination.contains(connection.protocol, connection.port))
             })
     }
 }
@@ -193,8 +197,8 @@ impl IdentityPattern {
 
 impl Destination {
     /// Tells whether the port is one of the destination's.
-    fn contains(&self, port: u16) -> bool {
-        self.ports.iter().any(|range| (range.first..=range.last).contains(&port))
+    fn contains(&self, protocol: Protocol, port: u16) -> bool {
+        self.protocol == protocol && port_in(&self.ports, port)
     }
 }
 
@@ -205,8 +209,13 @@ impl PortRange {
     }
 }
 
+/// Tells whether a port lies in one of the ranges; no range stands for every port.
+pub(super) fn port_in(ranges: &[PortRange], port: u16) -> bool {
+    ranges.is_empty() || ranges.iter().any(|range| (range.first..=range.last).contains(&port))
+}
+
 /// Tells whether an address lies in one of the networks, an IPv4 address mapped into IPv6 counting as IPv4.
-fn contains(networks: &[IpNet], address: IpAddr) -> bool {
+pub(super) fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     networks.iter().any(|network| network.contains(&address))
 }

@@ -27,11 +27,19 @@ pub enum Reason {
     NoAllowMatch,
     /// The destination is strict, and the caller has no verified identity.
     PlaintextInStrict,
+    /// The calling pod's egress is not restricted.
+    EgressAny,
+    /// The calling pod's egress is `mesh`, and it calls a peer in the mesh, or itself.
+    EgressInMesh,
+    /// The calling pod's egress is `mesh`, and an egress rule names what it calls.
+    EgressMatch,
+    /// The calling pod's egress is `mesh`, and what it calls is outside and named by no egress rule.
+    EgressOutsideMesh,
 }
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::NotEnrolled,
         Self::NoPolicy,
         Self::AllowMatch,
@@ -40,6 +48,10 @@ impl Reason {
         Self::DenyMatch,
         Self::NoAllowMatch,
         Self::PlaintextInStrict,
+        Self::EgressAny,
+        Self::EgressInMesh,
+        Self::EgressMatch,
+        Self::EgressOutsideMesh,
     ];
 
     /// Returns the stable code of the reason, for logs, metrics and JSON.
@@ -53,6 +65,10 @@ impl Reason {
             Self::DenyMatch => "deny-match",
             Self::NoAllowMatch => "no-allow-match",
             Self::PlaintextInStrict => "plaintext-in-strict",
+            Self::EgressAny => "egress-any",
+            Self::EgressInMesh => "egress-in-mesh",
+            Self::EgressMatch => "egress-match",
+            Self::EgressOutsideMesh => "egress-outside-mesh",
         }
     }
 }
@@ -70,6 +86,12 @@ impl fmt::Display for Reason {
             Self::DenyMatch => "a Deny policy matches the caller",
             Self::NoAllowMatch => "no Allow policy that selects the pod matches the caller",
             Self::PlaintextInStrict => "the pod is strict and the caller has no verified identity",
+            Self::EgressAny => "the calling pod may call anything: its egress is `any`",
+            Self::EgressInMesh => "the calling pod's egress is `mesh`, and what it calls is in the mesh",
+            Self::EgressMatch => "an egress rule of the calling pod names what it calls",
+            Self::EgressOutsideMesh => {
+                "the calling pod's egress is `mesh`, and no egress rule names what it calls outside"
+            }
         })
     }
 }
@@ -89,7 +111,7 @@ pub struct Verdict {
     pub reason: Reason,
     /// The policy that decided; for `NoAllowMatch` the first Allow policy that selects the pod.
     pub policy: Option<PolicyId>,
-    /// The rule of that policy, counted from 0, as in `spec.rules[0]`.
+    /// The rule of that policy, counted from 0, as in `spec.rules[0]`; in `spec.egress` for `EgressMatch`.
     pub rule: Option<usize>,
     /// In audit mode: the refusal that `strict` would have given.
     pub would_refuse: Option<Box<Verdict>>,
@@ -115,24 +137,25 @@ impl Verdict {
     pub fn summary(&self) -> String {
         let word = if self.allowed { "allowed" } else { "refused" };
         let mut line = format!("{word}: {}", self.reason);
-        push_decider(&mut line, self.policy.as_ref(), self.rule);
+        push_decider(&mut line, self.reason, self.policy.as_ref(), self.rule);
         if let Some(refusal) = &self.would_refuse {
             line.push_str(&format!("; strict would refuse it: {}", refusal.reason));
-            push_decider(&mut line, refusal.policy.as_ref(), refusal.rule);
+            push_decider(&mut line, refusal.reason, refusal.policy.as_ref(), refusal.rule);
         }
         for other in &self.dry_run {
             let word = if other.allowed { "allow" } else { "refuse" };
             line.push_str(&format!("; without dryRun, {word}: {}", other.reason));
-            push_decider(&mut line, Some(&other.policy), other.rule);
+            push_decider(&mut line, other.reason, Some(&other.policy), other.rule);
         }
         line
     }
 }
 
 /// Appends the policy and the rule that decided, as they stand in the file.
-fn push_decider(line: &mut String, policy: Option<&PolicyId>, rule: Option<usize>) {
+fn push_decider(line: &mut String, reason: Reason, policy: Option<&PolicyId>, rule: Option<usize>) {
+    let list = if reason == Reason::EgressMatch { "egress" } else { "rules" };
     match (policy, rule) {
-        (Some(policy), Some(rule)) => line.push_str(&format!(" ({policy}, rules[{rule}])")),
+        (Some(policy), Some(rule)) => line.push_str(&format!(" ({policy}, {list}[{rule}])")),
         (Some(policy), None) => line.push_str(&format!(" ({policy})")),
         (None, _) => {}
     }

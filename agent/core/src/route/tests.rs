@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::identity::SpiffeId;
-use crate::model::{Mode, Model};
+use crate::model::{Egress, Mode, Model};
 
 fn pod(name: &str, address: &str, mode: Mode) -> Workload {
     Workload {
@@ -17,6 +17,8 @@ fn pod(name: &str, address: &str, mode: Mode) -> Workload {
         node: "n1".into(),
         mode,
         mode_problem: None,
+        egress: Egress::Any,
+        egress_problem: None,
         labels: BTreeMap::new(),
         host_network: false,
         netns: None,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::identity::SpiffeId;
-use crate::model::Endpoint;
+use crate::model::{Egress, Endpoint};
 use crate::policy::{Reason, Requirement, Source};
 
 fn address(text: &str) -> IpAddr {
@@ -25,6 +25,8 @@ fn pod(namespace: &str, name: &str, address_text: &str) -> Workload {
         node: "n1".into(),
         mode: Mode::Strict,
         mode_problem: None,
+        egress: Egress::Any,
+        egress_problem: None,
         labels: labels(&[("app", name)]),
         host_network: false,
         netns: None,
@@ -47,6 +49,8 @@ fn policy(namespace: Option<&str>, name: &str) -> Policy {
         namespace_selector: None,
         selector: Selector::default(),
         rules: Vec::new(),
+        egress_only: false,
+        egress: Vec::new(),
     }
 }
 
@@ -150,7 +154,12 @@ fn a_pod_that_the_snapshot_does_not_know_is_closed() {
     let stranger = pod("shop", "stranger", "10.0.0.9");
     let caller = SpiffeId::new("cluster.local", "shop", "default").unwrap();
     let source = Source::Identity { id: &caller, address: address("10.0.0.1") };
-    let verdict = Snapshot::empty().evaluate(&Connection { source, destination: &stranger, port: 80 });
+    let verdict = Snapshot::empty().evaluate(&Connection {
+        source,
+        destination: &stranger,
+        protocol: Protocol::Tcp,
+        port: 80,
+    });
     assert_eq!((verdict.allowed, verdict.reason), (false, Reason::NoAllowMatch));
 }
 

@@ -7,8 +7,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::Egress;
 use crate::policy::{
-    Destination, IdentityPattern, Peer, PolicyId, PortRange, Rule, Selector, ServiceAccount,
+    Destination, EgressRule, IdentityPattern, Peer, PolicyId, PortRange, Rule, Selector, ServiceAccount,
 };
 
 /// A caller as it is generated; `Source` borrows from it.
@@ -17,6 +18,7 @@ struct Caller {
     id: Option<SpiffeId>,
     host: bool,
     address: IpAddr,
+    protocol: Protocol,
 }
 
 impl Caller {
@@ -38,12 +40,21 @@ fn address() -> impl Strategy<Value = IpAddr> {
     (0u8..3).prop_map(|last| IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)))
 }
 
+fn protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]
+}
+
 fn caller() -> impl Strategy<Value = Caller> {
     let id = proptest::option::of(
         (name(), name())
             .prop_map(|(namespace, account)| SpiffeId::new("cluster.local", &namespace, &account).unwrap()),
     );
-    (id, any::<bool>(), address()).prop_map(|(id, host, address)| Caller { id, host, address })
+    (id, any::<bool>(), address(), protocol()).prop_map(|(id, host, address, protocol)| Caller {
+        id,
+        host,
+        address,
+        protocol,
+    })
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
@@ -66,7 +77,8 @@ fn peer() -> impl Strategy<Value = Peer> {
 
 fn rule() -> impl Strategy<Value = Rule> {
     let ports = (1u16..4, 0u16..2).prop_map(|(first, more)| PortRange { first, last: first + more });
-    let destination = vec(ports, 1..3).prop_map(|ports| Destination { ports });
+    let destination =
+        (protocol(), vec(ports, 0..3)).prop_map(|(protocol, ports)| Destination { protocol, ports });
     (proptest::option::of(vec(peer(), 1..3)), proptest::option::of(vec(destination, 1..2)))
         .prop_map(|(from, to)| Rule { from, to })
 }
@@ -80,6 +92,8 @@ fn policy_of(action: Action) -> impl Strategy<Value = Arc<Policy>> {
             namespace_selector: None,
             selector: Selector::default(),
             rules,
+            egress_only: false,
+            egress: Vec::new(),
         })
     })
 }
@@ -102,13 +116,16 @@ fn decide(mode: Mode, policies: &[Arc<Policy>], caller: &Caller, port: u16) -> V
         node: String::new(),
         mode,
         mode_problem: None,
+        egress: Egress::Any,
+        egress_problem: None,
         labels: BTreeMap::new(),
         host_network: false,
         netns: None,
         owner_kind: String::new(),
         owner_name: String::new(),
     };
-    evaluate(policies, &Connection { source: caller.source(), destination: &destination, port })
+    let protocol = caller.protocol;
+    evaluate(policies, &Connection { source: caller.source(), destination: &destination, protocol, port })
 }
 
 proptest! {
@@ -167,9 +184,9 @@ proptest! {
     #[test]
     fn plaintext_is_admitted_only_where_a_rule_names_it(
         policies in policies(),
-        (address, port) in (address(), 1u16..5),
+        (address, protocol, port) in (address(), protocol(), 1u16..5),
     ) {
-        let caller = Caller { id: None, host: false, address };
+        let caller = Caller { id: None, host: false, address, protocol };
         let verdict = decide(Mode::Permissive, &policies, &caller, port);
         if verdict.reason == Reason::AllowMatch {
             let policy = policies.iter().find(|policy| Some(&policy.id) == verdict.policy.as_ref()).unwrap();
@@ -177,5 +194,39 @@ proptest! {
             let peers = rule.from.as_ref().expect("a rule without `from` admits no plaintext");
             prop_assert!(peers.iter().any(|peer| peer.anyone || !peer.cidrs.is_empty()));
         }
+    }
+
+    #[test]
+    fn strict_admits_a_datagram_without_identity_only_by_a_rule_that_names_udp(
+        policies in policies(),
+        (address, port) in (address(), 1u16..5),
+    ) {
+        let caller = Caller { id: None, host: false, address, protocol: Protocol::Udp };
+        let verdict = decide(Mode::Strict, &policies, &caller, port);
+        if verdict.allowed {
+            let policy = policies.iter().find(|policy| Some(&policy.id) == verdict.policy.as_ref()).unwrap();
+            let to = policy.rules[verdict.rule.unwrap()].to.as_ref().expect("a rule without `to` names nothing");
+            prop_assert!(!policy.dry_run && policy.action == Action::Allow);
+            prop_assert!(to.iter().any(|destination| destination.protocol == Protocol::Udp));
+        }
+    }
+
+    #[test]
+    fn policies_about_egress_alone_change_nothing_for_callers(
+        mut policies in policies(),
+        (mode, caller, port) in (mode(), caller(), 1u16..5),
+    ) {
+        let before = decide(mode, &policies, &caller, port);
+        policies.push(Arc::new(Policy {
+            id: PolicyId { namespace: None, name: "egress".to_owned() },
+            action: Action::Allow,
+            dry_run: false,
+            namespace_selector: None,
+            selector: Selector::default(),
+            rules: Vec::new(),
+            egress_only: true,
+            egress: vec![EgressRule::default()],
+        }));
+        prop_assert_eq!(before, decide(mode, &policies, &caller, port));
     }
 }

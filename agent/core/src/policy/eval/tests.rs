@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::*;
+use crate::model::Egress;
 use crate::policy::{
     Destination, IdentityPattern, Peer, PolicyId, PortRange, Rule, Selector, ServiceAccount,
 };
@@ -12,7 +13,7 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn pod(mode: Mode) -> Workload {
+pub(super) fn pod(mode: Mode) -> Workload {
     Workload {
         namespace: "shop".into(),
         name: "web".into(),
@@ -22,6 +23,8 @@ fn pod(mode: Mode) -> Workload {
         node: "n1".into(),
         mode,
         mode_problem: None,
+        egress: Egress::Any,
+        egress_problem: None,
         labels: BTreeMap::new(),
         host_network: false,
         netns: None,
@@ -30,7 +33,7 @@ fn pod(mode: Mode) -> Workload {
     }
 }
 
-fn policy(name: &str, action: Action, rules: Vec<Rule>) -> Policy {
+pub(super) fn policy(name: &str, action: Action, rules: Vec<Rule>) -> Policy {
     Policy {
         id: PolicyId { namespace: Some("shop".into()), name: name.into() },
         action,
@@ -38,6 +41,8 @@ fn policy(name: &str, action: Action, rules: Vec<Rule>) -> Policy {
         namespace_selector: None,
         selector: Selector::default(),
         rules,
+        egress_only: false,
+        egress: Vec::new(),
     }
 }
 
@@ -45,12 +50,12 @@ fn from(peer: Peer) -> Rule {
     Rule { from: Some(vec![peer]), to: None }
 }
 
-fn account(namespace: &str, name: &str) -> Peer {
+pub(super) fn account(namespace: &str, name: &str) -> Peer {
     let account = ServiceAccount { namespace: namespace.into(), name: name.into() };
     Peer { service_accounts: vec![account], ..Peer::default() }
 }
 
-fn anyone() -> Peer {
+pub(super) fn anyone() -> Peer {
     Peer { anyone: true, ..Peer::default() }
 }
 
@@ -88,7 +93,7 @@ fn decide_port(mode: Mode, policies: &[Policy], caller: Caller, port: u16) -> Ve
         Caller::Host => Source::Host { address },
         Caller::Plaintext => Source::Unverified { address },
     };
-    evaluate(&policies, &Connection { source, destination: &pod(mode), port })
+    evaluate(&policies, &Connection { source, destination: &pod(mode), protocol: Protocol::Tcp, port })
 }
 
 #[test]
@@ -314,7 +319,13 @@ fn a_mapped_address_is_an_ipv4_address() {
     let deny = [Arc::new(policy("deny", Action::Deny, vec![from(peer)]))];
     let source = Source::Unverified { address: address("::ffff:10.1.2.3") };
     let destination = pod(Mode::Permissive);
-    assert!(!evaluate(&deny, &Connection { source, destination: &destination, port: 80 }).allowed);
+    assert!(
+        !evaluate(
+            &deny,
+            &Connection { source, destination: &destination, protocol: Protocol::Tcp, port: 80 }
+        )
+        .allowed
+    );
 }
 
 #[test]
@@ -337,7 +348,7 @@ fn fields_of_a_caller_are_and_ed() {
 #[test]
 fn a_rule_without_callers_admits_only_verified_ones_and_denies_everyone() {
     let ports = vec![PortRange::single(80), PortRange { first: 8000, last: 8080 }];
-    let rule = Rule { from: None, to: Some(vec![Destination { ports }]) };
+    let rule = Rule { from: None, to: Some(vec![Destination { protocol: Protocol::Tcp, ports }]) };
     let allow = policy("allow", Action::Allow, vec![rule.clone()]);
     let deny = policy("deny", Action::Deny, vec![rule]);
     for (port, named) in [(80, true), (79, false), (7999, false), (8000, true), (8080, true), (8081, false)] {
