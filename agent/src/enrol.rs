@@ -3,7 +3,7 @@
 //! Decides nothing about connections. A pod that cannot be enrolled is reported and tried again; the others are not
 //! disturbed by it.
 
-mod lane;
+mod compiled;
 mod proofs;
 mod status;
 mod wanted;
@@ -168,7 +168,10 @@ impl Enrolment {
         if self.passes.is_multiple_of(LINKS_EVERY) {
             self.look_at_links();
         }
-        self.write_tables(snapshot)?;
+        // What a pod may do comes after the verdicts that say what it still may.
+        let written = self.write_tables(snapshot);
+        self.write_flags()?;
+        written?;
         let pods = self.enrolled.values().map(|pod| (&pod.local, pod.links.devices.as_slice()));
         self.proofs.refresh(&self.plane, pods);
         Ok(())
@@ -227,12 +230,10 @@ impl Enrolment {
         self.plane.kernel.detach_stale(&enrolled.chain(self.inherited.keys().copied()).collect())?;
         // Verdicts speak of pods that exist, and come before the ways that lead to them.
         let lane = self.plane.kernel.has_direct_lane();
-        let verdicts = if lane { lane::verdicts(snapshot, &pods) } else { BTreeMap::new() };
-        self.plane.kernel.set_verdicts(&verdicts)?;
+        self.plane.kernel.set_compiled(&compiled::compiled(snapshot, &pods, lane))?;
         let callers = self.enrolled.values().map(|pod| (pod.entry.slot, Arc::clone(&pod.local)));
         self.plane.local.store(Arc::new(callers.collect()));
-        let services = if lane { snapshot.meshed_services() } else { BTreeMap::new() };
-        self.plane.kernel.set_services(&services)?;
+        self.plane.kernel.set_services(&snapshot.meshed_services())?;
         let mut destinations: BTreeSet<(IpAddr, u16)> =
             snapshot.redirect_destinations().into_iter().collect();
         destinations.extend(canaries().map(|ip| (ip, 0)));
@@ -241,18 +242,24 @@ impl Enrolment {
         Ok(())
     }
 
+    /// Writes what the enrolled pods may do, where it has changed.
+    fn write_flags(&mut self) -> Result<(), KernelError> {
+        for pod in self.enrolled.values_mut().filter(|pod| pod.entry.pod_flags != pod.wanted.pod_flags) {
+            let entry = PodEntry { pod_flags: pod.wanted.pod_flags, ..pod.entry.clone() };
+            self.plane.kernel.update_source(&entry)?;
+            for device in &pod.links.devices {
+                self.plane.kernel.guard(&entry, device)?;
+            }
+            pod.entry = entry;
+        }
+        Ok(())
+    }
+
     fn ensure(&mut self, pod: WantedPod) -> Result<(), KernelError> {
         if let Some(enrolled) = self.enrolled.get_mut(&pod.key) {
             if enrolled.entry.flags != pod.flags {
                 enrolled.entry.flags = pod.flags;
                 self.plane.kernel.update(&enrolled.entry)?;
-            }
-            if enrolled.entry.pod_flags != pod.pod_flags {
-                enrolled.entry.pod_flags = pod.pod_flags;
-                self.plane.kernel.update_source(&enrolled.entry)?;
-                for device in &enrolled.links.devices {
-                    self.plane.kernel.guard(&enrolled.entry, device)?;
-                }
             }
             enrolled.wanted = pod;
             return Ok(());

@@ -1,8 +1,11 @@
 //! `connect()`: remembers where an application wants to go, and rewrites the destination when the agent takes it.
 
-use crate::maps::{
-    AGENT_SOCKETS, BACKENDS, DESTINATIONS, ENDPOINTS, HOST_CGROUPS, PODS, SERVICES, config, socket_state,
-    socket_state_or_new,
+use crate::{
+    egress,
+    maps::{
+        AGENT_SOCKETS, BACKENDS, DESTINATIONS, ENDPOINTS, HOST_CGROUPS, PODS, SERVICES, config, socket_state,
+        socket_state_or_new,
+    },
 };
 use ambit_abi::{
     Address, CONFIG_DIRECT_LANE, CONFIG_HOST_RESTRICTED, Destination, Pod, SocketAddress, SocketState,
@@ -18,6 +21,7 @@ use aya_ebpf::{
 use core::ptr::{read_volatile, write_volatile};
 
 const SOCK_STREAM: u32 = 1;
+const SOCK_DGRAM: u32 = 2;
 /// How deep a cgroup may lie below the root and still be looked for in HOST_CGROUPS.
 const CGROUP_DEPTH: i32 = 12;
 
@@ -35,9 +39,7 @@ enum Decision {
 #[inline(always)]
 pub fn connect4(context: &SockAddrContext) -> i32 {
     let address = context.sock_addr;
-    // SAFETY: the context is valid for the whole run; the fields are plain integers.
-    let (ip, port) = unsafe { (read_volatile(&raw const (*address).user_ip4), read_port(address)) };
-    match decide(address, SocketAddress { ip: Address::from_v4_be(ip), port, _pad: 0 }) {
+    match decide(address, destination4(address)) {
         Decision::Untouched => ALLOW,
         Decision::Refuse => REFUSE,
         Decision::Redirect(to) => {
@@ -54,20 +56,7 @@ pub fn connect4(context: &SockAddrContext) -> i32 {
 #[inline(always)]
 pub fn connect6(context: &SockAddrContext) -> i32 {
     let address = context.sock_addr;
-    // SAFETY: the context is valid for the whole run; the fields are plain integers.
-    let (words_be, port) = unsafe {
-        let ip = &raw const (*address).user_ip6;
-        (
-            [
-                read_volatile(&raw const (*ip)[0]),
-                read_volatile(&raw const (*ip)[1]),
-                read_volatile(&raw const (*ip)[2]),
-                read_volatile(&raw const (*ip)[3]),
-            ],
-            read_port(address),
-        )
-    };
-    match decide(address, SocketAddress { ip: Address { words_be }, port, _pad: 0 }) {
+    match decide(address, destination6(address)) {
         Decision::Untouched => ALLOW,
         Decision::Refuse => REFUSE,
         Decision::Redirect(to) => {
@@ -85,6 +74,33 @@ pub fn connect6(context: &SockAddrContext) -> i32 {
     }
 }
 
+/// Returns the address that an IPv4 socket is to be connected to, or to send to.
+#[inline(always)]
+pub fn destination4(address: *mut bpf_sock_addr) -> SocketAddress {
+    // SAFETY: the context is valid for the whole run; the fields are plain integers.
+    let (ip, port) = unsafe { (read_volatile(&raw const (*address).user_ip4), read_port(address)) };
+    SocketAddress { ip: Address::from_v4_be(ip), port, _pad: 0 }
+}
+
+/// Returns the same of an IPv6 socket.
+#[inline(always)]
+pub fn destination6(address: *mut bpf_sock_addr) -> SocketAddress {
+    // SAFETY: the context is valid for the whole run; the fields are plain integers.
+    let (words_be, port) = unsafe {
+        let ip = &raw const (*address).user_ip6;
+        (
+            [
+                read_volatile(&raw const (*ip)[0]),
+                read_volatile(&raw const (*ip)[1]),
+                read_volatile(&raw const (*ip)[2]),
+                read_volatile(&raw const (*ip)[3]),
+            ],
+            read_port(address),
+        )
+    };
+    SocketAddress { ip: Address { words_be }, port, _pad: 0 }
+}
+
 /// Reads the destination port, which stands in network order in the lower half of a word.
 #[inline(always)]
 unsafe fn read_port(address: *mut bpf_sock_addr) -> u16 {
@@ -96,6 +112,9 @@ fn decide(address: *mut bpf_sock_addr, destination: SocketAddress) -> Decision {
     // SAFETY: the context is valid for the whole run.
     let (kind, socket, netns) =
         unsafe { ((*address).type_, (*address).__bindgen_anon_1.sk, bpf_get_netns_cookie(address.cast())) };
+    if kind == SOCK_DGRAM {
+        return if egress::sends(address, &destination) { Decision::Untouched } else { Decision::Refuse };
+    }
     if kind != SOCK_STREAM {
         return Decision::Untouched;
     }
@@ -114,15 +133,20 @@ fn decide(address: *mut bpf_sock_addr, destination: SocketAddress) -> Decision {
         return Decision::Untouched;
     }
     let direct_lane = config().flags & CONFIG_DIRECT_LANE != 0;
-    let target = if direct_lane { endpoint_behind(&destination) } else { destination };
+    let target = endpoint_behind(&destination);
     let chosen = target.port != destination.port || !target.ip.same(&destination.ip);
     // What the kernel itself can decide upon at the other end goes straight there: a pod of this node, or the pod
     // itself. So does an endpoint outside the mesh.
-    let straight = own(pod, &target)
-        || (direct_lane && ENDPOINTS.get_ptr(target.ip).is_some())
-        || !through_agent(&target);
-    if !straight {
-        return redirect(socket, pod, destination, target);
+    if !own(pod, &target) {
+        let peer = ENDPOINTS.get_ptr(target.ip).is_some();
+        if !(peer && direct_lane) {
+            if through_agent(&target) {
+                return redirect(socket, pod, destination, target);
+            }
+            if !peer && !egress::connects(pod, &destination, &target) {
+                return Decision::Refuse;
+            }
+        }
     }
     if !chosen {
         return Decision::Untouched;

@@ -3,12 +3,12 @@
 
 use crate::{
     guard::Refusal,
-    maps::{DATAGRAMS, DESTINATIONS, ENDPOINTS, HOST_SOCKETS},
+    maps::{DATAGRAMS, DESTINATIONS, ENDPOINTS, HOST_SOCKETS, refused},
     packet::{self, Packet, Ports},
     verdicts,
 };
 use ambit_abi::{
-    Address, DATAGRAM_LIFE_NS, DATAGRAM_REFRESH_NS, Datagram, Destination, FlowKey, Guard, UDP,
+    Address, DATAGRAM_LIFE_NS, DATAGRAM_REFRESH_NS, Datagram, Destination, Event, FlowKey, Guard, UDP,
     endpoint_flag, event_reason, pod_flag, verdict,
 };
 use aya_ebpf::{
@@ -51,7 +51,10 @@ pub fn arrives(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<()
         return Ok(());
     }
     let (answer, source_slot) = ask(skb, guard, &key, ports, now);
-    if answer == verdict::PASS {
+    if answer == verdict::PASS || answer == verdict::ASK {
+        if answer == verdict::ASK {
+            tell(guard, &key, source_slot);
+        }
         // The answer to a stranger that was let in is no call of the pod's own.
         if guard.pod.flags & pod_flag::EGRESS_MESH != 0 && source_slot == 0 {
             remember(key, guard, 0, now);
@@ -62,12 +65,19 @@ pub fn arrives(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<()
     Err(Refusal { reason, ports, source_slot })
 }
 
+/// Reports a datagram that passes, about which the agent has something to log.
+#[inline(always)]
+fn tell(guard: &Guard, key: &FlowKey, source_slot: u32) {
+    let (slot, protocol) = (guard.pod.slot, u32::from(UDP));
+    refused(slot, Event { key: *key, slot, reason: event_reason::DATAGRAM, source_slot, protocol });
+}
+
 /// Returns the verdict on a datagram that is no reply, and the slot of the pod that sent it, where that is known.
 #[inline(always)]
 fn ask(skb: *mut __sk_buff, guard: &Guard, key: &FlowKey, ports: Ports, now: u64) -> (u32, u32) {
     let sender = sender(key, now);
     if sender != 0 {
-        return (verdicts::between(guard.pod.slot, sender, UDP, ports.destination), sender);
+        return (verdicts::datagram(guard.pod.slot, sender, &key.source, ports.destination), sender);
     }
     // SAFETY: the helper takes the context, and answers 0 where the packet has no socket of this node.
     let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
@@ -109,6 +119,14 @@ pub fn may_leave(guard: &Guard, destination: &Address, protocol: u32, port: u16)
         return DESTINATIONS.get_ptr(pod).is_some();
     }
     verdicts::egress(guard.pod.slot, destination, UDP, port) == verdict::PASS
+}
+
+/// Tells whether what a pod sends answers a datagram that was let in.
+#[inline(always)]
+pub fn is_answer(key: &FlowKey, netns_cookie: u64) -> bool {
+    // SAFETY: the helper takes no argument.
+    let now = unsafe { bpf_ktime_get_ns() };
+    fresh(&reverse(key), netns_cookie, now).is_some()
 }
 
 #[inline(always)]

@@ -7,6 +7,7 @@
 mod connect;
 mod create;
 mod datagram;
+mod egress;
 mod guard;
 mod hold;
 mod lookup;
@@ -31,6 +32,18 @@ pub fn connect4(context: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(context: SockAddrContext) -> i32 {
     connect::connect6(&context)
+}
+
+/// What a UDP socket sends over IPv4: decides whether a pod may call it.
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4(context: SockAddrContext) -> i32 {
+    egress::sendmsg4(&context)
+}
+
+/// What a UDP socket sends over IPv6.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(context: SockAddrContext) -> i32 {
+    egress::sendmsg6(&context)
 }
 
 /// The peer that an IPv4 socket shows its application, in `getpeername()` and `accept()`.

@@ -1,7 +1,7 @@
 //! The maps, and the few accesses that the hooks share.
 
 use ambit_abi::{
-    Address, AgentSocket, Backend, Config, Datagram, Destination, Endpoint, Event, Flow, FlowKey,
+    Address, AgentSocket, Backend, ClassKey, Config, Datagram, Destination, Endpoint, Event, Flow, FlowKey,
     FragmentKey, Guard, ListenerKey, Pod, REPORTS_PER_SECOND, Refused, RefusedKey, ServiceEntry, SocketState,
     VerdictKey, event_reason,
 };
@@ -31,7 +31,10 @@ pub static SERVICES: HashMap<Destination, ServiceEntry, 65_536, { BPF_F_NO_PREAL
 /// The ready endpoints of those services.
 #[btf_map]
 pub static BACKENDS: HashMap<u32, Backend, 262_144, { BPF_F_NO_PREALLOC }> = HashMap::new();
-/// Compiled policies between the pods of this node.
+/// The classes of addresses outside, as the policies of each pod tell them apart.
+#[btf_map]
+pub static CLASSES: LpmTrie<ClassKey, u32, 1_048_576> = LpmTrie::new();
+/// Compiled policies between the pods of this node, and between them and classes of addresses.
 #[btf_map]
 pub static VERDICTS: LpmTrie<VerdictKey, u32, 1_048_576> = LpmTrie::new();
 /// Cgroups whose processes count as the node's own, when CONFIG_HOST_RESTRICTED.

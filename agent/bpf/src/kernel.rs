@@ -6,11 +6,12 @@ use crate::{
     cgroup::cgroup_id,
     error::map_error,
     guard::GuardMaps,
-    lane::Lane,
     links::Links,
     pins,
     programs::{self, LOOKUP_PROGRAM, ROOT_PROGRAMS, descriptor},
+    services::Services,
     tables::{Raw, Table, from_abi, socket_to_abi, to_abi},
+    verdicts::Tries,
 };
 use ambit_abi::{
     ABI_VERSION, AgentSocket, CONFIG_DIRECT_LANE, CONFIG_HOST_RESTRICTED, Config, Destination, Endpoint,
@@ -34,7 +35,7 @@ use std::{
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ambit-ebpf.o"));
 
-const PINNED_MAPS: [&str; 21] = [
+const PINNED_MAPS: [&str; 22] = [
     "CONFIG",
     "PODS",
     "ENDPOINTS",
@@ -49,6 +50,7 @@ const PINNED_MAPS: [&str; 21] = [
     "SERVICES",
     "BACKENDS",
     "VERDICTS",
+    "CLASSES",
     "SYNS",
     "GUARDS",
     "DATAGRAMS",
@@ -85,7 +87,8 @@ pub struct Kernel {
     options: KernelOptions,
     listeners: Mutex<SockHash<MapData, Raw<ListenerKey>>>,
     events: Mutex<Option<EventReader>>,
-    pub(crate) lane: Lane,
+    pub(crate) services: Services,
+    pub(crate) tries: Tries,
     pub(crate) pods: Table<u64, Raw<Pod>>,
     pub(crate) endpoints: Table<Raw<ambit_abi::Address>, Raw<Endpoint>>,
     destinations: Table<Raw<Destination>, u32>,
@@ -124,11 +127,8 @@ impl Kernel {
             links: Links::open(options.pins.join("links"))?,
             listeners: Mutex::new(listeners),
             events: Mutex::new(Some(EventReader::new(take(&mut programs, "EVENTS")?)?)),
-            lane: Lane::new(
-                take(&mut programs, "SERVICES")?,
-                take(&mut programs, "BACKENDS")?,
-                take(&mut programs, "VERDICTS")?,
-            )?,
+            services: Services::new(take(&mut programs, "SERVICES")?, take(&mut programs, "BACKENDS")?)?,
+            tries: Tries::new(take(&mut programs, "VERDICTS")?, take(&mut programs, "CLASSES")?)?,
             pods: Table::new("PODS", take(&mut programs, "PODS")?)?,
             endpoints: Table::new("ENDPOINTS", take(&mut programs, "ENDPOINTS")?)?,
             destinations: Table::new("DESTINATIONS", take(&mut programs, "DESTINATIONS")?)?,

@@ -14,8 +14,17 @@ use std::{
 };
 
 /// Programs at the cgroup root: what sockets do.
-pub(crate) const ROOT_PROGRAMS: [&str; 7] =
-    ["connect4", "connect6", "getpeername4", "getpeername6", "connection", "create", "hold"];
+pub(crate) const ROOT_PROGRAMS: [&str; 9] = [
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "getpeername4",
+    "getpeername6",
+    "connection",
+    "create",
+    "hold",
+];
 /// The program in the pods' network namespaces.
 pub(crate) const LOOKUP_PROGRAM: &str = "lookup";
 /// The programs on the node's side of the pods' links.

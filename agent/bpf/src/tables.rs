@@ -2,7 +2,7 @@
 
 use crate::{KernelError, error::map_error};
 use ambit_abi::{
-    Address, AgentSocket, Backend, Config, Datagram, Destination, Endpoint, Flow, FlowKey, Guard,
+    Address, AgentSocket, Backend, ClassKey, Config, Datagram, Destination, Endpoint, Flow, FlowKey, Guard,
     ListenerKey, Pod, Refused, RefusedKey, ServiceEntry, SocketAddress, VerdictKey,
 };
 use aya::{
@@ -35,6 +35,7 @@ plain!(
     Address,
     AgentSocket,
     Backend,
+    ClassKey,
     Config,
     Datagram,
     Destination,

@@ -101,6 +101,7 @@ fn pods(status: &Status) -> String {
         vec![
             format!("{}/{}", pod.namespace, pod.name),
             pod.mode.clone(),
+            pod.egress.clone(),
             captured(pod),
             if pod.guard.is_empty() { "-".to_owned() } else { pod.guard.join(",") },
             pod.dropped.values().sum::<u64>().to_string(),
@@ -111,8 +112,18 @@ fn pods(status: &Status) -> String {
         ]
     };
     let rows: Vec<Vec<String>> = status.pods.iter().map(row).collect();
-    let titles =
-        ["POD", "MODE", "CAPTURED", "GUARD", "DROPPED", "POLICIES", "ADDRESSES", "IDENTITY", "PROBLEM"];
+    let titles = [
+        "POD",
+        "MODE",
+        "EGRESS",
+        "CAPTURED",
+        "GUARD",
+        "DROPPED",
+        "POLICIES",
+        "ADDRESSES",
+        "IDENTITY",
+        "PROBLEM",
+    ];
     table(&titles, &rows)
 }
 

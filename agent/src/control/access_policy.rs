@@ -3,6 +3,7 @@
 //! Gathers every error of a policy, not only the first. Never drops a part that it does not understand: such a policy
 //! is not returned at all.
 
+mod egress;
 mod fields;
 mod rules;
 mod selector;
@@ -31,8 +32,8 @@ const METADATA: [&str; 15] = [
     "ownerReferences",
     "selfLink",
 ];
-const SPEC: [&str; 4] = ["selector", "action", "dryRun", "rules"];
-const CLUSTER_SPEC: [&str; 5] = ["namespaceSelector", "selector", "action", "dryRun", "rules"];
+const SPEC: [&str; 5] = ["selector", "action", "dryRun", "rules", "egress"];
+const CLUSTER_SPEC: [&str; 6] = ["namespaceSelector", "selector", "action", "dryRun", "rules", "egress"];
 
 /// Reads a policy; whatever is wrong with it goes into `findings`, and then there is none.
 pub(super) fn read(object: &Cursor<'_>, cluster_wide: bool, findings: &mut Findings) -> Option<Policy> {
@@ -98,8 +99,18 @@ fn read_spec(spec: &Cursor<'_>, id: PolicyId, findings: &mut Findings) -> Option
         Some(field) => rules::read(field, id.namespace.as_deref(), findings),
         None => Some(Vec::new()),
     };
+    let egress_field = fields.get("egress");
+    let egress = egress_field.as_ref().map(|field| egress::read(field, findings));
     let action = action.unwrap_or(Some(Action::Allow))?;
     let rules = rules?;
+    if let (Action::Deny, Some(field)) = (action, &egress_field) {
+        findings.error(
+            field
+                .finding("a Deny policy has no `egress`: its rules name what pods may call")
+                .with_hint("write a policy of its own for it, and label pods `ambit.dev/egress: mesh`"),
+        );
+        return None;
+    }
     if action == Action::Deny && rules.is_empty() {
         let place = rules_field.as_ref().unwrap_or(spec);
         findings.error(
@@ -119,6 +130,12 @@ fn read_spec(spec: &Cursor<'_>, id: PolicyId, findings: &mut Findings) -> Option
         },
         selector: selector.unwrap_or(Some(ambit_core::Selector::default()))?,
         rules,
+        // `rules` without a value is written, and admits nobody.
+        egress_only: egress_field.is_some() && fields.get("rules").is_none(),
+        egress: match egress {
+            Some(egress) => egress?,
+            None => Vec::new(),
+        },
     })
 }
 

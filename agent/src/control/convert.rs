@@ -8,7 +8,7 @@ mod services;
 
 use std::collections::{BTreeMap, HashMap};
 
-use ambit_core::{Mode, Model, ModelError, Snapshot};
+use ambit_core::{Egress, Mode, Model, ModelError, Snapshot};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -17,6 +17,8 @@ use super::objects::{Located, Objects, name_of, namespace_of};
 
 /// The label that enrols a namespace or a pod.
 pub const MODE_LABEL: &str = "ambit.dev/mode";
+/// The label that restricts what a pod, or the pods of a namespace, may call.
+pub const EGRESS_LABEL: &str = "ambit.dev/egress";
 /// The annotation that names the network namespace of a pod on a bare host, as a path.
 pub const NETNS_ANNOTATION: &str = "ambit.dev/netns";
 
@@ -36,7 +38,7 @@ pub fn convert(
             (name_of(&namespace.value.metadata).to_owned(), labels_of(&namespace.value.metadata))
         })
         .collect();
-    warn_about_modes(&objects.namespaces, findings);
+    warn_about_labels(&objects.namespaces, findings);
     let workloads = pods::workloads(&objects.pods, &namespaces, trust_domain, findings);
     let services = services::services(objects, &workloads, findings);
     let policies = objects.policies.iter().map(|policy| policy.value.clone()).collect();
@@ -88,14 +90,20 @@ fn refuse_twice<T>(
     }
 }
 
-/// Warns about namespaces whose mode nobody knows.
-fn warn_about_modes(namespaces: &[Located<Namespace>], findings: &mut Findings) {
+/// Warns about namespaces whose mode or egress nobody knows.
+fn warn_about_labels(namespaces: &[Located<Namespace>], findings: &mut Findings) {
     for namespace in namespaces {
         let labels = namespace.value.metadata.labels.as_ref();
-        if let (_, Some(problem)) =
-            Mode::parse(labels.and_then(|labels| labels.get(MODE_LABEL)).map(String::as_str))
-        {
-            findings.warn(namespace.finding(&["metadata", "labels", MODE_LABEL], problem));
+        let value = |label: &str| labels.and_then(|labels| labels.get(label)).map(String::as_str);
+        let (mode, mode_problem) = Mode::parse(value(MODE_LABEL));
+        let (egress, egress_problem) = Egress::parse(value(EGRESS_LABEL));
+        let inert = (egress == Egress::Mesh && !mode.is_enrolled())
+            .then(|| format!("egress {egress} acts on enrolled pods only: add the label {MODE_LABEL}"));
+        let problems = [(MODE_LABEL, mode_problem), (EGRESS_LABEL, egress_problem), (EGRESS_LABEL, inert)];
+        for (label, problem) in problems {
+            if let Some(problem) = problem {
+                findings.warn(namespace.finding(&["metadata", "labels", label], problem));
+            }
         }
     }
 }

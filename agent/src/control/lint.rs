@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use ambit_core::{Action, Policy, Rule, Snapshot};
+use ambit_core::{Action, Egress, Policy, Rule, Snapshot};
 
 use super::finding::Findings;
 use super::objects::{Located, Objects};
@@ -17,6 +17,12 @@ pub(super) fn lint(objects: &Objects, snapshot: &Snapshot, findings: &mut Findin
         .flat_map(|workload| snapshot.policies_of(workload))
         .map(|policy| &policy.id)
         .collect();
+    let restricted: HashSet<_> = snapshot
+        .workloads()
+        .filter(|workload| workload.mode.is_enrolled() && workload.egress == Egress::Mesh)
+        .flat_map(|workload| snapshot.policies_of(workload))
+        .map(|policy| &policy.id)
+        .collect();
     let accounts: HashSet<(&str, &str)> = snapshot
         .workloads()
         .map(|workload| (workload.identity.namespace(), workload.identity.service_account()))
@@ -25,6 +31,16 @@ pub(super) fn lint(objects: &Objects, snapshot: &Snapshot, findings: &mut Findin
         if !objects.pods.is_empty() {
             if !selecting.contains(&policy.value.id) {
                 findings.warn(policy.finding(&["spec", "selector"], "the policy selects no pod"));
+            }
+            if !policy.value.egress.is_empty()
+                && selecting.contains(&policy.value.id)
+                && !restricted.contains(&policy.value.id)
+            {
+                let message =
+                    "the rules have no effect: no pod that the policy selects is enrolled with egress mesh";
+                let finding = policy.finding(&["spec", "egress"], message);
+                findings
+                    .warn(finding.with_hint("label the pods or their namespace `ambit.dev/egress: mesh`"));
             }
             warn_about_accounts(policy, &accounts, findings);
         }

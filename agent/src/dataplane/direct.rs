@@ -8,7 +8,7 @@ use super::{
     live::{Caller, ConnectionRow, Direction, Facts, Path},
 };
 use ambit_core::{
-    policy::{Connection, Verdict},
+    policy::{Connection, Protocol, Verdict},
     state::Snapshot,
 };
 use diag::{DiagSocket, LISTEN};
@@ -177,6 +177,7 @@ fn refused_of<'a>(
         let verdict = snapshot.evaluate(&Connection {
             source: caller.source(socket.remote.ip()),
             destination,
+            protocol: Protocol::Tcp,
             port: socket.local.port(),
         });
         if !verdict.allowed {
@@ -188,6 +189,7 @@ fn refused_of<'a>(
                 destination: Some(pod.key.clone()),
                 service: None,
                 path: Path::Direct,
+                protocol: Protocol::Tcp,
             };
             refused.push(Refused { pod, socket, facts, verdict });
         }

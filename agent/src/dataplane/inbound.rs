@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{identity::tls, observe::chain};
 use ambit_abi::TUNNEL_PORT;
-use ambit_core::{identity::SpiffeId, policy::Connection};
+use ambit_core::{
+    identity::SpiffeId,
+    policy::{Connection, Protocol},
+};
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::{Method, Request, Response, StatusCode};
@@ -80,6 +83,7 @@ fn facts(pod: &LocalPod, caller: Caller, client: SocketAddr, server: SocketAddr,
         destination: Some(pod.key.clone()),
         service: None,
         path,
+        protocol: Protocol::Tcp,
     }
 }
 
@@ -99,6 +103,7 @@ fn admit(plane: &Dataplane, facts: Facts) -> Option<Permit> {
     let verdict = snapshot.evaluate(&Connection {
         source: facts.caller.source(facts.client.ip()),
         destination,
+        protocol: facts.protocol,
         port: facts.server.port(),
     });
     plane.decisions.record(&facts, &verdict);

@@ -4,7 +4,7 @@ use super::counters::Counters;
 use ambit_core::{
     identity::SpiffeId,
     model::WorkloadKey,
-    policy::{Connection, Source, Verdict},
+    policy::{Connection, Protocol, Source, Verdict},
     state::Snapshot,
 };
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,8 @@ pub struct Facts {
     pub service: Option<String>,
     /// How it is carried.
     pub path: Path,
+    /// The protocol; the agent carries TCP alone.
+    pub protocol: Protocol,
 }
 
 /// The side of a connection that a pod of this node is.
@@ -209,6 +211,7 @@ impl Live {
                 snapshot.evaluate(&Connection {
                     source: facts.caller.source(facts.client.ip()),
                     destination,
+                    protocol: facts.protocol,
                     port: facts.server.port(),
                 })
             });

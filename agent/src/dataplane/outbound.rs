@@ -13,6 +13,7 @@ use crate::identity::tls;
 use ambit_abi::{TUNNEL_PORT, flow_kind};
 use ambit_core::{
     model::{Service, Workload},
+    policy::Protocol,
     route::{Route, route},
     state::Snapshot,
 };
@@ -140,6 +141,7 @@ impl Attempt<'_> {
             destination: destination.map(Workload::key),
             service: service.map(|service| format!("{}/{}", service.namespace, service.name)),
             path: if destination.is_some() { Path::Tunnel } else { Path::Plaintext },
+            protocol: Protocol::Tcp,
         }
     }
 

@@ -23,6 +23,7 @@ impl Enrolment {
                 namespace: pod.key.namespace.clone(),
                 name: pod.key.name.clone(),
                 mode: pod.mode.to_string(),
+                egress: pod.egress.to_string(),
                 identity: pod.identity.to_string(),
                 addresses: pod.addresses.iter().map(ToString::to_string).collect(),
                 policies: pod.policies,
@@ -35,7 +36,7 @@ impl Enrolment {
                     .get(&pod.key)
                     .cloned()
                     .or_else(|| proof.and_then(|proof| proof.failure))
-                    .or_else(|| pod.mode_problem.clone())
+                    .or_else(|| pod.label_problem.clone())
                     .or_else(|| unguarded(&links.unguarded)),
             }
         };

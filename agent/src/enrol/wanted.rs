@@ -3,7 +3,7 @@
 use ambit_abi::{endpoint_flag, pod_flag};
 use ambit_core::{
     identity::SpiffeId,
-    model::{Mode, Workload, WorkloadKey},
+    model::{Egress, Mode, Workload, WorkloadKey},
     policy::may_refuse_host,
     state::Snapshot,
 };
@@ -20,8 +20,10 @@ pub struct WantedPod {
     pub identity: SpiffeId,
     /// Its mode.
     pub mode: Mode,
-    /// Why the mode is not what its label says.
-    pub mode_problem: Option<String>,
+    /// What it may call.
+    pub egress: Egress,
+    /// Why the mode or the egress is not what its label says.
+    pub label_problem: Option<String>,
     /// Path of its network namespace.
     pub netns: Option<String>,
     /// At most one address of each family.
@@ -50,17 +52,23 @@ fn wanted(snapshot: &Snapshot, pod: &Workload) -> WantedPod {
     if !may_refuse_host(policies) {
         flags |= endpoint_flag::HOST_PASSES;
     }
-    let pod_flags = match pod.mode {
+    let mut pod_flags = match pod.mode {
         Mode::Permissive | Mode::Strict => pod_flag::ENFORCED,
         Mode::Audit | Mode::None => 0,
     };
+    if pod.egress == Egress::Mesh {
+        pod_flags |= pod_flag::EGRESS_MESH;
+    }
+    let problems: Vec<&str> =
+        [&pod.mode_problem, &pod.egress_problem].into_iter().flatten().map(String::as_str).collect();
     let first = |v4: bool| pod.addresses.iter().copied().find(|ip| ip.is_ipv4() == v4);
     WantedPod {
         key: pod.key(),
         uid: pod.uid.clone(),
         identity: pod.identity.clone(),
         mode: pod.mode,
-        mode_problem: pod.mode_problem.clone(),
+        egress: pod.egress,
+        label_problem: (!problems.is_empty()).then(|| problems.join("; ")),
         netns: pod.netns.clone(),
         addresses: [first(true), first(false)].into_iter().flatten().collect(),
         flags,

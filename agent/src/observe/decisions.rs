@@ -1,7 +1,7 @@
 //! Decisions on connections: one log line each denial, counts for all, and the latest denials for whoever asks.
 
 use super::RefusedPacket;
-use crate::dataplane::live::Facts;
+use crate::dataplane::live::{Direction, Facts};
 use ambit_core::{
     model::WorkloadKey,
     policy::{Connection, Reason, Verdict},
@@ -28,11 +28,15 @@ pub struct Denial {
     pub time: String,
     /// Who: a SPIFFE ID, `host` or `unverified`.
     pub source: String,
-    /// The client's address.
+    /// `outbound` where a pod of this node is refused what it calls outside the mesh; else `inbound`.
+    pub direction: Direction,
+    /// `TCP` or `UDP`.
+    pub protocol: String,
+    /// The client's address; port 0 where it has none yet.
     pub client: SocketAddr,
     /// The pod that has the client's address, as namespace/name; for an unverified caller not a proof.
     pub source_pod: Option<String>,
-    /// The pod that was called, as namespace/name.
+    /// The pod that was called, as namespace/name; `outside` where no pod has the address that a pod calls.
     pub destination: String,
     /// The address that was called.
     pub server: SocketAddr,
@@ -131,23 +135,28 @@ impl Decisions {
         self.deny(facts, reason.code(), &format!("refused: {reason}"), "connection denied");
     }
 
-    /// Reports a connection between two pods of this node that the kernel refused by its compiled verdicts; `snapshot`
-    /// gives the words.
-    pub fn refused_by_policy(&self, facts: &Facts, snapshot: &Snapshot) {
-        let destination = snapshot.workload(facts.server.ip());
-        let verdict = destination.map(|destination| {
+    /// Reports what the kernel refused by its compiled verdicts, or let through and reports: a connection or a datagram
+    /// from a pod of this node, a datagram from elsewhere; `snapshot` gives the words.
+    pub fn decided_by_kernel(&self, facts: &Facts, snapshot: &Snapshot) {
+        let verdict = snapshot.workload(facts.server.ip()).map(|destination| {
             let source = facts.caller.source(facts.client.ip());
-            snapshot.evaluate(&Connection { source, destination, port: facts.server.port() })
+            let (protocol, port) = (facts.protocol, facts.server.port());
+            snapshot.evaluate(&Connection { source, destination, protocol, port })
         });
         match verdict {
-            Some(verdict) if !verdict.allowed => {
-                self.deny(facts, verdict.reason.code(), &verdict.summary(), "connection denied");
-            }
-            // The policy has changed since.
-            _ => {
-                self.deny(facts, "policy", "refused by a policy that has changed since", "connection denied")
-            }
+            Some(verdict) if has_remarks(&verdict) => self.record(facts, &verdict),
+            _ => self.changed_since(facts),
         }
+    }
+
+    /// Reports what the kernel refused a pod to call, or let it in audit mode; `verdict` gives the words.
+    pub fn egress_decided_by_kernel(&self, facts: &Facts, verdict: &Verdict) {
+        if has_remarks(verdict) { self.record(facts, verdict) } else { self.changed_since(facts) }
+    }
+
+    /// Reports a refusal by policies that are no longer the same.
+    fn changed_since(&self, facts: &Facts) {
+        self.deny(facts, "policy", "refused by a policy that has changed since", "connection denied");
     }
 
     /// Reports a packet that the guard dropped, or, where the pod is not `enforced`, would have dropped.
@@ -178,6 +187,8 @@ impl Decisions {
         let denial = Denial {
             time: rfc3339(SystemTime::now()),
             source: facts.caller.text(),
+            direction: facts.direction,
+            protocol: facts.protocol.to_string(),
             client: facts.client,
             source_pod,
             destination: pod_text(facts),
@@ -188,8 +199,8 @@ impl Decisions {
         if self.may_log() {
             tracing::info!(
                 src.id = %denial.source, src.addr = %denial.client, src.pod = denial.source_pod.as_deref(),
-                dst.addr = %denial.server, dst.pod = %denial.destination, reason, why = summary,
-                verdict = "deny", "{message}"
+                dst.addr = %denial.server, dst.pod = %denial.destination, protocol = %denial.protocol, reason,
+                why = summary, verdict = "deny", "{message}"
             );
         }
         let mut inner = self.inner();
@@ -247,8 +258,17 @@ impl Decisions {
     }
 }
 
+/// Tells whether a verdict is worth a report when the connection is not the agent's.
+fn has_remarks(verdict: &Verdict) -> bool {
+    !verdict.allowed || verdict.would_refuse.is_some() || !verdict.dry_run.is_empty()
+}
+
 fn pod_text(facts: &Facts) -> String {
-    facts.destination.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string)
+    match (&facts.destination, facts.direction) {
+        (Some(pod), _) => pod.to_string(),
+        (None, Direction::Inbound) => "unknown".to_owned(),
+        (None, Direction::Outbound) => "outside".to_owned(),
+    }
 }
 
 /// Returns `time` as RFC 3339, in UTC.

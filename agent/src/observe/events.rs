@@ -5,9 +5,13 @@ use crate::dataplane::{
     Dataplane,
     live::{Direction, Facts, Path},
 };
-use ambit_abi::{Event, SocketAddress, event_reason};
+use ambit_abi::{Event, SocketAddress, TCP, UDP, event_reason};
 use ambit_bpf::{EventReader, StopSign, from_abi};
-use ambit_core::model::Mode;
+use ambit_core::{
+    model::Mode,
+    policy::{Call, Protocol, evaluate_egress},
+    state::Snapshot,
+};
 use std::{io, sync::Arc, thread::JoinHandle};
 
 /// The thread that reports the kernel's refusals; stops when dropped.
@@ -66,6 +70,7 @@ fn report(event: &Event, plane: &Dataplane) {
         destination: snapshot.workload(server.ip()).map(|pod| pod.key()),
         service: None,
         path: Path::Plaintext,
+        protocol: if event.protocol == u32::from(UDP) { Protocol::Udp } else { Protocol::Tcp },
     };
     if let Some(refused) = refused_packet(event.reason) {
         // It was refused, or would have been, because of the pod whose link it was on.
@@ -75,7 +80,8 @@ fn report(event: &Event, plane: &Dataplane) {
     }
     match event.reason {
         event_reason::UNVERIFIED_IN_STRICT => decisions.refused_by_kernel(&facts),
-        event_reason::POLICY => decisions.refused_by_policy(&facts, &snapshot),
+        event_reason::POLICY | event_reason::DATAGRAM => decisions.decided_by_kernel(&facts, &snapshot),
+        event_reason::EGRESS | event_reason::EGRESS_AUDIT => report_egress(event, plane, &snapshot, &facts),
         event_reason::UNKNOWN_ADDRESS => decisions.unknown_destination(&facts),
         event_reason::NO_LISTENER => decisions.limited(|| {
             tracing::warn!(
@@ -86,4 +92,21 @@ fn report(event: &Event, plane: &Dataplane) {
         }),
         unknown => tracing::warn!(unknown, "the kernel reported a refusal that this agent does not know"),
     }
+}
+
+/// Reports that a pod called something outside the mesh that no egress rule names, in the words of the snapshot.
+fn report_egress(event: &Event, plane: &Dataplane, snapshot: &Snapshot, facts: &Facts) {
+    let key = plane.pod(event.source_slot);
+    // A pod that is gone is nobody's to ask about.
+    let Some(source) = key.and_then(|key| snapshot.workload_named(&key.namespace, &key.name)) else { return };
+    let named = |number: u16| event.protocol == u32::from(number);
+    let asked = (named(TCP) || named(UDP))
+        .then(|| snapshot.evaluate_egress(source, facts.server, facts.protocol))
+        .filter(|verdict| !verdict.allowed || verdict.would_refuse.is_some());
+    // Behind a service the kernel refused the endpoint that it chose; and no rule names ICMP.
+    let verdict = asked.unwrap_or_else(|| {
+        let (address, port) = (facts.server.ip(), facts.server.port());
+        evaluate_egress(&[], &Call { source, address, port, protocol: facts.protocol, in_mesh: false })
+    });
+    plane.decisions.egress_decided_by_kernel(facts, &verdict);
 }

@@ -42,6 +42,8 @@ pub struct PodStatus {
     pub name: String,
     /// Its mode, from the label.
     pub mode: String,
+    /// What it may call, from the label: `any` or `mesh`.
+    pub egress: String,
     /// Its SPIFFE ID.
     pub identity: String,
     /// Its addresses.

@@ -17,7 +17,10 @@ mod service;
 mod socket;
 
 pub use address::{Address, SocketAddress};
-pub use compiled::{VERDICT_BITS, VERDICT_PEERS_BITS, VerdictKey, verdict};
+pub use compiled::{
+    CLASS_BIT, CLASS_BITS, CLASS_POD_BITS, ClassKey, VERDICT_BITS, VERDICT_PEERS_BITS, VerdictKey, direction,
+    verdict,
+};
 pub use config::{CONFIG_AWAITING, CONFIG_DIRECT_LANE, CONFIG_HOST_RESTRICTED, Config};
 pub use decide::{Arrival, Inbound, decide};
 pub use event::{Event, event_reason};

@@ -1,8 +1,8 @@
-//! Reads the rules of a policy: callers and ports.
+//! Reads the rules of a policy: callers, protocols and ports.
 //!
 //! Refuses a rule that can match nobody by mistake, or everybody without saying so.
 
-use ambit_core::{Destination, IdentityPattern, Peer, PortRange, Rule, ServiceAccount};
+use ambit_core::{Destination, IdentityPattern, Peer, PortRange, Protocol, Rule, ServiceAccount};
 use ipnet::IpNet;
 
 use super::fields::{Fields, check_name, filled_list, flag, list, name, text};
@@ -103,7 +103,7 @@ fn check_peer(item: &Cursor<'_>, peer: Peer, findings: &mut Findings) -> Option<
 }
 
 /// Reads the values of a field; an absent field has none, an empty list is an error.
-fn values<T>(
+pub(super) fn values<T>(
     field: Option<Cursor<'_>>,
     findings: &mut Findings,
     read: impl FnMut(&Cursor<'_>, &mut Findings) -> Option<T>,
@@ -161,7 +161,7 @@ fn read_identity(field: &Cursor<'_>, findings: &mut Findings) -> Option<Identity
     }
 }
 
-fn read_cidr(field: &Cursor<'_>, findings: &mut Findings) -> Option<IpNet> {
+pub(super) fn read_cidr(field: &Cursor<'_>, findings: &mut Findings) -> Option<IpNet> {
     let written = text(field, findings)?;
     let network: IpNet = match (written.parse(), written.parse::<std::net::IpAddr>()) {
         (Ok(network), _) => network,
@@ -195,18 +195,34 @@ fn read_cidr(field: &Cursor<'_>, findings: &mut Findings) -> Option<IpNet> {
 }
 
 fn read_destination(item: &Cursor<'_>, findings: &mut Findings) -> Option<Destination> {
-    let fields = Fields::of(item, &["ports"], findings)?;
-    match fields.get("ports") {
-        Some(ports) => Some(Destination { ports: filled_list(&ports, findings, read_ports)? }),
-        None if fields.has_unknown => None,
-        None => {
-            findings.error(item.finding("the destination has no `ports`"));
-            None
-        }
+    let fields = Fields::of(item, &["protocol", "ports"], findings)?;
+    let (protocol, ports) = (fields.get("protocol"), fields.get("ports"));
+    if fields.has_unknown {
+        return None;
     }
+    if protocol.is_none() && ports.is_none() {
+        let finding = item.finding("the destination has neither `ports` nor `protocol`");
+        findings.error(finding.with_hint("leave out `to` to mean every port of every protocol"));
+        return None;
+    }
+    let protocol = read_protocol(protocol, findings);
+    let ports = values(ports, findings, read_ports);
+    Some(Destination { protocol: protocol?.unwrap_or_default(), ports: ports? })
 }
 
-fn read_ports(field: &Cursor<'_>, findings: &mut Findings) -> Option<PortRange> {
+/// Reads a protocol; an absent field is `Some(None)`.
+pub(super) fn read_protocol(field: Option<Cursor<'_>>, findings: &mut Findings) -> Option<Option<Protocol>> {
+    let Some(field) = field else { return Some(None) };
+    let written = text(&field, findings)?;
+    let found = Protocol::ALL.into_iter().find(|protocol| protocol.as_str() == written);
+    if found.is_none() {
+        let finding = field.finding(format!("unknown protocol {written:?}"));
+        findings.error(finding.with_hint("use TCP or UDP"));
+    }
+    found.map(Some)
+}
+
+pub(super) fn read_ports(field: &Cursor<'_>, findings: &mut Findings) -> Option<PortRange> {
     let (written, range) = match &field.node.value {
         Value::Integer(number) => {
             (number.to_string(), u16::try_from(*number).ok().filter(|port| *port > 0).map(PortRange::single))

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ambit_core::{Mode, SpiffeId, Workload};
+use ambit_core::{Egress, Mode, SpiffeId, Workload};
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{MODE_LABEL, NETNS_ANNOTATION, labels_of};
+use super::{EGRESS_LABEL, MODE_LABEL, NETNS_ANNOTATION, labels_of};
 use crate::control::finding::Findings;
 use crate::control::node::Value;
 use crate::control::objects::{Located, name_of, namespace_of};
@@ -73,6 +73,7 @@ fn workload(
     let labels = labels_of(metadata);
     let host_network = spec.and_then(|spec| spec.host_network).unwrap_or(false);
     let (mode, mode_problem) = mode(pod, &labels, namespace_labels, host_network, findings);
+    let (egress, egress_problem) = egress(pod, &labels, namespace_labels, mode, findings);
     let annotations = metadata.annotations.as_ref();
     let (owner_kind, owner_name) = owner(&pod.value);
     Some(Workload {
@@ -84,6 +85,8 @@ fn workload(
         addresses,
         mode,
         mode_problem,
+        egress,
+        egress_problem,
         labels,
         host_network,
         netns: annotations.and_then(|annotations| annotations.get(NETNS_ANNOTATION)).cloned(),
@@ -125,6 +128,27 @@ fn mode(
         findings.warn(pod.finding(&steps, problem));
     }
     (mode, problem)
+}
+
+/// Returns what a pod may call by its own label, or by its namespace's.
+fn egress(
+    pod: &Located<Pod>,
+    labels: &Labels,
+    namespace_labels: Option<&Labels>,
+    mode: Mode,
+    findings: &mut Findings,
+) -> (Egress, Option<String>) {
+    let own = labels.get(EGRESS_LABEL);
+    let inherited = namespace_labels.and_then(|labels| labels.get(EGRESS_LABEL));
+    let (egress, mut problem) = Egress::parse(own.or(inherited).map(String::as_str));
+    if egress == Egress::Mesh && !mode.is_enrolled() {
+        let inert = format!("egress {egress} does not act on the pod: it is not enrolled ({MODE_LABEL})");
+        problem = Some(problem.map_or(inert.clone(), |problem| format!("{problem}; {inert}")));
+    }
+    if let (Some(problem), Some(_)) = (&problem, own) {
+        findings.warn(pod.finding(&["metadata", "labels", EGRESS_LABEL], problem));
+    }
+    (egress, problem)
 }
 
 /// Returns the addresses of a pod, without repetition; `None` if one of them cannot be a pod's.

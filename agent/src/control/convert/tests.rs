@@ -65,6 +65,22 @@ fn the_pods_own_mode_wins_over_its_namespaces() {
 }
 
 #[test]
+fn the_pods_own_egress_wins_over_its_namespaces() {
+    let namespace = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: default, labels: {ambit.dev/mode: strict, ambit.dev/egress: mesh}}\n";
+    for (labels, expected, sound) in [
+        ("", Egress::Mesh, true),
+        ("labels: {ambit.dev/egress: any}", Egress::Any, true),
+        ("labels: {ambit.dev/egress: all}", Egress::Mesh, false),
+        ("labels: {ambit.dev/mode: none}", Egress::Mesh, false),
+    ] {
+        let found =
+            workload(&format!("{namespace}{}", pod("a", labels, "", "podIP: 10.0.0.1")), "a").unwrap();
+        assert_eq!((found.egress, found.egress_problem.is_none()), (expected, sound), "{labels}");
+    }
+    assert_eq!(workload(&pod("a", "", "", "podIP: 10.0.0.1"), "a").unwrap().egress, Egress::Any);
+}
+
+#[test]
 fn the_owner_is_what_a_person_deployed() {
     let owned = |kind: &str, name: &str, labels: &str| {
         format!(

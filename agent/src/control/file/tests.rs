@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ambit_core::{Mode, Reason, Source, SpiffeId};
+use ambit_core::{Mode, Protocol, Reason, Source, SpiffeId};
 
 use super::*;
 
@@ -53,7 +53,10 @@ fn a_directory_becomes_a_state_that_decides() {
     let caller = |account| SpiffeId::new("cluster.local", "shop", account).unwrap();
     let decide = |id: &SpiffeId, port| {
         let source = Source::Identity { id, address: "10.1.1.9".parse().unwrap() };
-        loaded.snapshot.evaluate(&ambit_core::Connection { source, destination: web, port }).reason
+        loaded
+            .snapshot
+            .evaluate(&ambit_core::Connection { source, destination: web, protocol: Protocol::Tcp, port })
+            .reason
     };
     assert_eq!(decide(&caller("web"), 8001), Reason::AllowMatch);
     assert_eq!(decide(&caller("web"), 81), Reason::NoAllowMatch);
@@ -156,4 +159,42 @@ fn a_policy_alone_is_not_told_that_it_selects_nothing() {
     let policy = EXAMPLE.split("---").last().unwrap();
     fs::write(directory.path().join("policy.yaml"), policy).unwrap();
     assert_eq!(load(directory.path(), "cluster.local", 1).unwrap().warnings, []);
+}
+
+#[test]
+fn a_policy_speaks_of_protocols_and_of_egress() {
+    let rules = |spec: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!(
+            "apiVersion: ambit.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {{name: p, namespace: shop}}\nspec: {{{spec}}}\n"
+        );
+        fs::write(directory.path().join("in.yaml"), text).unwrap();
+        let loaded = load(directory.path(), "cluster.local", 1).unwrap();
+        ambit_core::Policy::clone(&loaded.snapshot.policies()[0])
+    };
+    let policy = rules("rules: [{to: [{protocol: UDP}, {ports: [80]}, {protocol: UDP, ports: [53]}]}]");
+    let to = policy.rules[0].to.as_ref().unwrap();
+    let seen: Vec<_> = to.iter().map(|to| (to.protocol, to.ports.len())).collect();
+    assert_eq!(seen, [(Protocol::Udp, 0), (Protocol::Tcp, 1), (Protocol::Udp, 1)]);
+    assert!(!policy.egress_only);
+
+    for (spec, egress_only) in [
+        ("egress: [{cidrs: [10.0.0.0/8]}]", true),
+        ("rules: [], egress: [{cidrs: [10.0.0.0/8]}]", false),
+        ("rules: , egress: [{cidrs: [10.0.0.0/8]}]", false),
+        ("rules: []", false),
+        ("", false),
+    ] {
+        assert_eq!(rules(spec).egress_only, egress_only, "{spec}");
+    }
+    for (fields, protocol) in [
+        ("", None),
+        (", ports: [53]", Some(Protocol::Tcp)),
+        (", ports: [53], protocol: UDP", Some(Protocol::Udp)),
+        (", protocol: UDP", Some(Protocol::Udp)),
+    ] {
+        let policy = rules(&format!("egress: [{{cidrs: [10.0.0.0/8], exceptCidrs: [10.1.0.0/16]{fields}}}]"));
+        let [rule] = policy.egress.as_slice() else { panic!("{fields}") };
+        assert_eq!((rule.protocol, rule.cidrs.len(), rule.except_cidrs.len()), (protocol, 1, 1), "{fields}");
+    }
 }
