@@ -1,7 +1,8 @@
-//! Connections to a pod that the agent does not carry: from before its enrolment, or let through by the kernel. They
+//! Connections of a pod that the agent does not carry: from before its enrolment, or let through by the kernel. They
 //! are decided upon anew with every change, like all others, and destroyed when they are no longer allowed.
 
 mod diag;
+mod outgoing;
 
 use super::{
     Dataplane, ListenError, LocalPod, Tuple,
@@ -56,8 +57,9 @@ impl Drop for AcceptedEntry {
     }
 }
 
-/// Closes the connections to `pods` that no agent carries and that `snapshot` does not allow. `carried_elsewhere` is
-/// asked after the sockets were listed, so that it knows of each that an agent before this one has accepted.
+/// Closes the connections of `pods`, in either direction, that no agent carries and that `snapshot` does not allow.
+/// `carried_elsewhere` is asked after the sockets were listed, so that it knows of each that an agent before this one
+/// has accepted.
 pub(crate) async fn sweep<F: Future<Output = HashSet<Tuple>>>(
     plane: Arc<Dataplane>,
     pods: Vec<Arc<LocalPod>>,
@@ -66,7 +68,11 @@ pub(crate) async fn sweep<F: Future<Output = HashSet<Tuple>>>(
 ) {
     let mut refused = Vec::new();
     for pod in &pods {
-        match refused_of(&plane, pod, &snapshot) {
+        let found = refused_of(&plane, pod, &snapshot).and_then(|mut sockets| {
+            sockets.extend(outgoing::refused_of(&plane, pod, &snapshot)?);
+            Ok(sockets)
+        });
+        match found {
             Ok(sockets) => refused.extend(sockets),
             Err(error) => {
                 tracing::error!(pod = %pod.key, %error, "cannot look for the pod's older connections")

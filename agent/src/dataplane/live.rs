@@ -198,23 +198,17 @@ impl Live {
         Permit { live: Arc::clone(self), id, counters, close }
     }
 
-    /// Decides anew on every inbound connection, and closes those that are no longer allowed. Returns them.
+    /// Decides anew on every connection that comes in, or goes out of the mesh, and closes those that are no longer allowed. Returns them.
     pub fn reevaluate(&self, snapshot: &Snapshot) -> Vec<(Facts, Option<Verdict>)> {
         let mut closed = Vec::new();
         for entry in self.entries().values() {
             let facts = &entry.facts;
-            let (Direction::Inbound, Some(key)) = (facts.direction, &facts.destination) else { continue };
-            let destination = snapshot
-                .workload_named(&key.namespace, &key.name)
-                .filter(|destination| destination.addresses.contains(&facts.server.ip()));
-            let verdict = destination.map(|destination| {
-                snapshot.evaluate(&Connection {
-                    source: facts.caller.source(facts.client.ip()),
-                    destination,
-                    protocol: facts.protocol,
-                    port: facts.server.port(),
-                })
-            });
+            let verdict = match (facts.direction, &facts.destination) {
+                (Direction::Inbound, Some(key)) => inbound_verdict(facts, key, snapshot),
+                // What a pod calls in the mesh is for the other side to refuse.
+                (Direction::Outbound, None) => egress_verdict(facts, snapshot),
+                _ => continue,
+            };
             // A pod that is gone, or is another one under the same name, has no connections.
             if verdict.as_ref().is_none_or(|verdict| !verdict.allowed) {
                 entry.close.notify_one();
@@ -247,4 +241,20 @@ impl Live {
         };
         self.entries().iter().map(row).collect()
     }
+}
+
+/// Decides about a connection to a pod of this node; `None` where the pod is gone.
+fn inbound_verdict(facts: &Facts, destination: &WorkloadKey, snapshot: &Snapshot) -> Option<Verdict> {
+    let destination = snapshot
+        .workload_named(&destination.namespace, &destination.name)
+        .filter(|destination| destination.addresses.contains(&facts.server.ip()))?;
+    let source = facts.caller.source(facts.client.ip());
+    let (protocol, port) = (facts.protocol, facts.server.port());
+    Some(snapshot.evaluate(&Connection { source, destination, protocol, port }))
+}
+
+/// Decides about a connection of a pod of this node to something outside the mesh; `None` where the pod is gone.
+pub(crate) fn egress_verdict(facts: &Facts, snapshot: &Snapshot) -> Option<Verdict> {
+    let source = snapshot.workload(facts.client.ip())?;
+    Some(snapshot.evaluate_egress(source, facts.server, facts.protocol))
 }

@@ -4,7 +4,7 @@ use super::{
     Dataplane, LocalPod,
     authority::client_headers,
     canonical, dial,
-    live::{Caller, Direction, Facts, Path},
+    live::{Caller, Direction, Facts, Path, egress_verdict},
     pool::PoolKey,
     relay::{Socket, TunnelEnd, relay},
     tunnel::{Lease, Tunnel, TunnelError},
@@ -13,7 +13,7 @@ use crate::identity::tls;
 use ambit_abi::{TUNNEL_PORT, flow_kind};
 use ambit_core::{
     model::{Service, Workload},
-    policy::Protocol,
+    policy::{Protocol, Reason},
     route::{Route, route},
     state::Snapshot,
 };
@@ -21,7 +21,7 @@ use http::uri::Authority;
 use std::{
     hash::{BuildHasher, RandomState},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -81,6 +81,11 @@ enum OutboundError {
     Tunnel(#[source] TunnelError),
 }
 
+/// Tells whether the snapshot has an enrolled pod with this address.
+fn is_enrolled(snapshot: &Snapshot, ip: IpAddr) -> bool {
+    snapshot.workload(ip).is_some_and(|pod| pod.mode.is_enrolled())
+}
+
 /// One connection on its way to where it was dialled.
 struct Attempt<'a> {
     plane: &'a Arc<Dataplane>,
@@ -98,23 +103,28 @@ impl Attempt<'_> {
         let mut pause = RETRY_FIRST;
         // The kernel's choice is tried first; after that any endpoint will do.
         let mut target = self.target;
+        // What a tunnel was tried to, and why that failed.
+        let mut tried: Option<(IpAddr, TunnelError)> = None;
         loop {
             let snapshot = self.plane.state.load_full();
             let random = RandomState::new().hash_one(self.client);
-            let error = match route(&snapshot, target, random) {
-                Route::Refuse { reason } => return Err(OutboundError::NoRoute(reason)),
-                Route::Direct { address, service } => {
+            let way = route(&snapshot, target, random);
+            let (ip, error) = match (way, tried.take()) {
+                (Route::Refuse { reason }, _) => return Err(OutboundError::NoRoute(reason)),
+                // What was to be mutual TLS does not become plaintext because another endpoint would take it.
+                (Route::Direct { .. }, Some((ip, error))) if is_enrolled(&snapshot, ip) => (ip, error),
+                (Route::Direct { address, service }, _) => {
                     let service = service.or_else(|| self.service(&snapshot));
                     return self.direct(socket, address, service.as_deref()).await;
                 }
-                Route::Tunnel { address, destination, service } => {
+                (Route::Tunnel { address, destination, service }, _) => {
                     let service = service.or_else(|| self.service(&snapshot));
                     match self.tunnel(address, &destination, service.as_deref()).await {
                         Ok((lease, end)) => {
                             self.relay(socket, lease, end, address, &destination, service.as_deref()).await;
                             return Ok(());
                         }
-                        Err(error) => error,
+                        Err(error) => (address.ip(), error),
                     }
                 }
             };
@@ -124,6 +134,7 @@ impl Attempt<'_> {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_LAST);
             target = self.dialled;
+            tried = Some((ip, error));
         }
     }
 
@@ -145,19 +156,38 @@ impl Attempt<'_> {
         }
     }
 
-    /// Connects to something outside the mesh: an endpoint of a service that has others inside.
+    /// Connects to something outside the mesh: an endpoint of a service that has others inside. What the pod may not
+    /// call is reported, and ends in a reset.
     async fn direct(
         &self,
         socket: Socket,
         address: SocketAddr,
         service: Option<&Service>,
     ) -> Result<(), OutboundError> {
+        let facts = self.facts(address, None, service);
+        // Listed first: a change of policy from here on finds it.
+        let permit = self.plane.live.enter(facts.clone());
+        match egress_verdict(&facts, &self.plane.state.load()) {
+            Some(verdict) if verdict.reason == Reason::EgressAny => {}
+            Some(verdict) => {
+                self.plane.decisions.record(&facts, &verdict);
+                if !verdict.allowed {
+                    return Ok(());
+                }
+            }
+            None => {
+                self.plane.decisions.revoked(&facts, None);
+                return Ok(());
+            }
+        }
         let stream =
             dial(&self.plane.kernel, &self.pod.netns, address, None).await.map_err(OutboundError::Direct)?;
         let server = Socket::new(stream).map_err(OutboundError::Direct)?;
-        let permit = self.plane.live.enter(self.facts(address, None, service));
-        if let Err(broken) = relay(socket, server, &permit.counters).await {
-            tracing::debug!(reason = %crate::observe::chain(&broken), "connection broke");
+        tokio::select! {
+            outcome = relay(socket, server, &permit.counters) => if let Err(broken) = outcome {
+                tracing::debug!(reason = %crate::observe::chain(&broken), "connection broke");
+            },
+            () = permit.revoked() => {}
         }
         Ok(())
     }

@@ -196,6 +196,13 @@ impl Testbed {
         state.namespaces.entry(namespace.into()).or_default().insert("ambit.dev/mode".into(), mode.into());
     }
 
+    /// Sets the label `ambit.dev/egress` of a namespace.
+    pub fn label_egress(&self, namespace: &str, egress: &str) {
+        let mut state = self.shared.state();
+        let labels = state.namespaces.entry(namespace.into()).or_default();
+        labels.insert("ambit.dev/egress".into(), egress.into());
+    }
+
     /// Removes the label `ambit.dev/mode` of a namespace.
     pub fn unlabel_namespace(&self, namespace: &str) {
         self.shared.state().namespaces.entry(namespace.into()).or_default().remove("ambit.dev/mode");

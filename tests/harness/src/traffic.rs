@@ -117,6 +117,23 @@ impl Place {
         must(serde_json::from_value(result).context("read the result of traffic connect"))
     }
 
+    /// Starts a server here that sends back UDP datagrams on `port` of all addresses of both families.
+    #[track_caller]
+    pub fn reflect(&self, port: u16) -> Process {
+        let mut process = self.traffic_spawn(&["reflect", "--listen", &format!("[::]:{port}")]);
+        process.wait_log("listening");
+        process
+    }
+
+    /// Sends one UDP datagram to a reflecting server and returns what came of it: `answered`, `silence`, or how sending
+    /// failed.
+    #[track_caller]
+    pub fn datagram(&self, to: SocketAddr, more: &[&str]) -> String {
+        let to = to.to_string();
+        let result = self.traffic(&[&["datagram", to.as_str(), "--timeout", "1s"], more].concat());
+        result["outcome"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// Waits up to `timeout` until one connection to `to` succeeds (`wanted`) or fails (not `wanted`).
     #[track_caller]
     pub fn wait_connect(&self, to: SocketAddr, wanted: bool, timeout: Duration) -> Connects {

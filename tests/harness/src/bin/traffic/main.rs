@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod connect;
+mod datagram;
 mod endings;
 mod exchange;
 mod long;
@@ -41,6 +42,10 @@ enum Command {
     Loop(long::Loop),
     /// Connects, never reads, and sends as much as the path takes; prints how much that was.
     Stall(endings::Stall),
+    /// Sends back every UDP datagram until SIGTERM; prints how many came.
+    Reflect(datagram::Reflect),
+    /// Sends one UDP datagram to a reflecting server; prints whether it came back.
+    Datagram(datagram::Datagram),
 }
 
 /// Where a client goes and how long it waits.
@@ -71,6 +76,8 @@ fn main() -> ExitCode {
         Command::Hold(args) => args.run(),
         Command::Loop(args) => args.run(),
         Command::Stall(args) => args.run(),
+        Command::Reflect(args) => args.run(),
+        Command::Datagram(args) => args.run(),
     };
     match result {
         Ok(report) => {
