@@ -211,19 +211,21 @@ fn forget(socket: *mut bpf_sock) {
 /// Marks a socket of the node's own processes that goes to an enrolled pod of this node.
 #[inline(always)]
 fn mark_host(socket: *mut bpf_sock, netns: u64, destination: &SocketAddress) {
-    if ENDPOINTS.get_ptr(destination.ip).is_none() {
-        return;
-    }
-    let config = config();
-    if config.node_netns_cookie != netns {
-        return;
-    }
-    if config.flags & CONFIG_HOST_RESTRICTED != 0 && !in_host_cgroup() {
-        return;
-    }
-    if let Some(state) = socket_state_or_new(socket) {
+    if is_host(netns, destination)
+        && let Some(state) = socket_state_or_new(socket)
+    {
         *state = SocketState { role: socket_role::HOST, ..SocketState::default() };
     }
+}
+
+/// Tells whether this is a process of the node's own that calls an enrolled pod of this node.
+#[inline(always)]
+pub fn is_host(netns: u64, destination: &SocketAddress) -> bool {
+    if ENDPOINTS.get_ptr(destination.ip).is_none() {
+        return false;
+    }
+    let config = config();
+    config.node_netns_cookie == netns && (config.flags & CONFIG_HOST_RESTRICTED == 0 || in_host_cgroup())
 }
 
 #[inline(always)]

@@ -3,12 +3,14 @@
 
 use crate::{
     connect, datagram,
-    maps::{ENDPOINTS, PODS, refused, report},
+    maps::{ENDPOINTS, HOST_SOCKETS, PODS, refused, report},
     verdicts,
 };
 use ambit_abi::{Address, Event, FlowKey, Pod, SocketAddress, TCP, UDP, event_reason, pod_flag, verdict};
 use aya_ebpf::{
-    bindings::bpf_sock_addr, helpers::generated::bpf_get_netns_cookie, programs::SockAddrContext,
+    bindings::bpf_sock_addr,
+    helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie},
+    programs::SockAddrContext,
 };
 
 const ALLOW: i32 = 1;
@@ -56,7 +58,10 @@ pub fn sends(address: *mut bpf_sock_addr, destination: &SocketAddress) -> bool {
         return true;
     }
     // SAFETY: PODS is never written by a program; a value that the agent replaces is read whole or not at all.
-    let Some(pod) = (unsafe { PODS.get(netns) }) else { return true };
+    let Some(pod) = (unsafe { PODS.get(netns) }) else {
+        mark_host(address, netns, destination);
+        return true;
+    };
     if pod.flags & RESTRICTED != RESTRICTED || is_within_reach(pod, &destination.ip) {
         return true;
     }
@@ -70,6 +75,17 @@ pub fn sends(address: *mut bpf_sock_addr, destination: &SocketAddress) -> bool {
     }
     refused(pod.slot, event(pod, destination, UDP, event_reason::EGRESS));
     false
+}
+
+/// Marks a UDP socket of the node's own processes that sends to an enrolled pod of this node: its datagrams carry no
+/// flow, but the socket is still known when they reach the pod's link.
+#[inline(always)]
+fn mark_host(address: *mut bpf_sock_addr, netns: u64, destination: &SocketAddress) {
+    if connect::is_host(netns, destination) {
+        // SAFETY: the context is valid for the whole run.
+        let cookie = unsafe { bpf_get_socket_cookie(address.cast()) };
+        let _ = HOST_SOCKETS.insert(cookie, 1, 0);
+    }
 }
 
 /// Tells whether datagrams for this address stay on the node: the pod's own, or of a pod that the kernel asks about.

@@ -58,3 +58,20 @@ fn host_in_an_allow_admits_the_kubelet_and_no_pod() {
         expect(other, to, false);
     }
 }
+
+#[test]
+fn datagrams_of_the_kubelet_pass_and_of_no_other_host_process() {
+    let world = World::new("host-udp", "strict", "hello");
+    let [kubelet, system, far_kubelet] = hosts(&world);
+    let _server = world.multiplication.reflect(PORT);
+    for to in [world.multiplication.addr(PORT), world.multiplication.addr6(PORT)] {
+        for more in [&[] as &[&str], &["--connected"]] {
+            assert_eq!(kubelet.datagram(to, more), "answered", "{to} {more:?}");
+        }
+        for other in [&system, &far_kubelet] {
+            assert_eq!(other.datagram(to, &[]), "silence", "{to}");
+        }
+    }
+    world.policy(&policy("Deny", "[{from: [{host: true}]}]"));
+    assert_eq!(kubelet.datagram(world.multiplication.addr(PORT), &[]), "silence");
+}
