@@ -71,17 +71,19 @@ fn a_stranger_that_was_let_in_is_answered() {
 
 #[test]
 fn datagrams_between_pods_of_a_node_are_decided_by_identity() {
-    let world = World::new("egress-udp-pair", "strict", "mesh", "hello", &[]);
+    let mut world = World::new("egress-udp-pair", "strict", "mesh", "hello", &[]);
     let _server = world.client.reflect(PORT);
-    let peer = &world.peers[0];
+    let peer = world.peers[0].clone();
     for to in [world.client.addr(PORT), world.client.addr6(PORT)] {
         assert_eq!(peer.datagram(to, &[]), "answered", "{to}");
     }
-    world.bed.write_object(
-        "deny.yaml",
-        "apiVersion: ambit.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {namespace: shop, name: deny}\n\
-         spec: {action: Deny, rules: [{from: [{serviceAccounts: [default]}], to: [{protocol: UDP}]}]}\n",
-    );
+    let deny = "apiVersion: ambit.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {namespace: shop, name: deny}\n\
+        spec: {action: Deny, rules: [{from: [{serviceAccounts: [default]}], to: [{protocol: UDP}]}]}\n";
+    world.bed.write_object("deny.yaml", &deny.replace("action", "dryRun: true, action"));
+    world.bed.apply();
+    assert_eq!(peer.datagram(world.client.addr(PORT), &[]), "answered");
+    world.agents[0].wait_log("policy under dryRun would decide otherwise");
+    world.bed.write_object("deny.yaml", deny);
     world.bed.apply();
     for to in [world.client.addr(PORT), world.client.addr6(PORT)] {
         assert_eq!(peer.datagram(to, &[]), "silence", "{to}");

@@ -145,7 +145,7 @@ impl Block {
                 address = block.last().checked_add(1)?;
             }
         }
-        (address <= self.last()).then(|| Ipv6Addr::from(address).to_canonical().into())
+        (address <= self.last()).then(|| Ipv6Addr::from(address).to_canonical())
     }
 }
 
