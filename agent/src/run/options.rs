@@ -46,8 +46,8 @@ pub struct AgentOptions {
     /// [default: every process in the node's network namespace]
     #[arg(long = "host-cgroups", value_name = "DIR")]
     pub host_cgroups: Vec<PathBuf>,
-    /// How enrolled pods of this node reach each other: through the tunnel like all others, or directly, decided upon by
-    /// the kernel, in plaintext that never leaves the node
+    /// How enrolled pods of this node reach each other: directly, decided upon by the kernel, in plaintext that never
+    /// leaves the node, or encrypted, through the tunnel like all others
     #[arg(long, value_enum, default_value_t)]
     pub same_node: SameNode,
     /// How long connections go on that are carried when another agent takes over or the agent is told to stop (SIGTERM);
@@ -73,11 +73,11 @@ impl AgentOptions {
 /// How enrolled pods of one node reach each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum SameNode {
-    /// Through the tunnel, with mutual TLS.
-    #[default]
-    Encrypt,
     /// Directly.
+    #[default]
     Direct,
+    /// Through the tunnel, with mutual TLS.
+    Encrypt,
 }
 
 /// A source of objects.
