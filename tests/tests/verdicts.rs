@@ -89,8 +89,7 @@ fn the_node_decides_as_the_policies_say() {
     let (mut admitted, mut refused) = (0, 0);
     for seed in 1..=SETS {
         let mut generator = Generator::new(seed);
-        let addresses: Vec<String> =
-            world.pods.iter().flat_map(Pod::ips).map(|ip| ip.to_string()).collect();
+        let addresses: Vec<String> = world.pods.iter().flat_map(Pod::ips).map(|ip| ip.to_string()).collect();
         let policies = generator.policies(&addresses);
         let modes = ["shop", "ops"].map(|namespace| (namespace, generator.mode()));
         for (namespace, mode) in modes {
@@ -110,10 +109,9 @@ fn the_node_decides_as_the_policies_say() {
                 match world.compare(&snapshot, client, server, way) {
                     Ok(true) => admitted += 1,
                     Ok(false) => refused += 1,
-                    Err(problem) => panic!(
-                        "seed {seed}, modes {modes:?}: {problem}\n{policies}\n{}",
-                        world.agent.log()
-                    ),
+                    Err(problem) => {
+                        panic!("seed {seed}, modes {modes:?}: {problem}\n{policies}\n{}", world.agent.log())
+                    }
                 }
             }
         }
