@@ -4,15 +4,17 @@
 //! disturbed by it.
 
 mod compiled;
+mod links;
 mod proofs;
 mod status;
 mod wanted;
 
+use links::guard;
 use proofs::Proofs;
 pub use wanted::{WantedPod, wanted_pods};
 
 use crate::{
-    dataplane::{Dataplane, Links, LocalPod, Netns, NetnsError, canaries, links},
+    dataplane::{Dataplane, Links, LocalPod, Netns, NetnsError, canaries},
     identity::store::IdentityStore,
     observe::chain,
 };
@@ -34,9 +36,6 @@ use tokio::task::JoinSet;
 
 /// How long the listeners of a pod that was released serve what was steered to them just before.
 const DRAIN: Duration = Duration::from_secs(1);
-
-/// After how many looks at the pods, a second apart, their links are looked at again.
-const LINKS_EVERY: u64 = 10;
 
 /// Why a pod is not enrolled.
 #[derive(Debug, thiserror::Error)]
@@ -164,10 +163,7 @@ impl Enrolment {
             self.purge();
         }
         self.hold(&sources)?;
-        self.passes += 1;
-        if self.passes.is_multiple_of(LINKS_EVERY) {
-            self.look_at_links();
-        }
+        self.look_at_links();
         // What a pod may do comes after the verdicts that say what it still may.
         let written = self.write_tables(snapshot);
         self.write_flags()?;
@@ -204,18 +200,6 @@ impl Enrolment {
         let found = pod.netns.as_ref().filter(|_| !self.inherited.is_empty()).and_then(netns);
         let entry = found.and_then(|netns| self.inherited.get(&netns.cookie()));
         entry.is_some_and(|entry| entry.addresses == pod.addresses && entry.pod_flags == pod.flags)
-    }
-
-    /// Puts the guard on links that have come since, and reports what it cannot stand on.
-    fn look_at_links(&mut self) {
-        for (key, pod) in &mut self.enrolled {
-            match guard(&self.plane, &pod.entry, &pod.local.netns) {
-                Ok(links) => pod.links = links,
-                Err(error) => {
-                    tracing::error!(pod = %key, reason = %chain(&error), "the pod's links are not all guarded")
-                }
-            }
-        }
     }
 
     /// Writes what follows from the snapshot and from the pods that are enrolled, if either has changed.
@@ -372,16 +356,6 @@ impl Awaited {
         let (key, netns, addresses) = (pod.key.clone(), pod.netns.clone(), pod.addresses.clone());
         Self { key, netns, addresses, flags: pod.pod_flags }
     }
-}
-
-/// Puts the guard on the links of a pod, and takes it off those that it no longer has.
-fn guard(plane: &Dataplane, pod: &PodEntry, netns: &Netns) -> Result<Links, EnrolError> {
-    let links = links(&plane.home, netns).map_err(EnrolError::Links)?;
-    for device in &links.devices {
-        plane.kernel.guard(pod, device)?;
-    }
-    plane.kernel.unguard(pod.netns_cookie, &links.devices)?;
-    Ok(links)
 }
 
 impl Enrolled {

@@ -217,12 +217,12 @@ fn directions() -> impl Iterator<Item = (&'static str, TcAttachType)> {
     GUARD_PROGRAMS.into_iter().zip([TcAttachType::Ingress, TcAttachType::Egress])
 }
 
-fn link_name(program: &str, index: u32) -> String {
+pub(crate) fn link_name(program: &str, index: u32) -> String {
     format!("{program}_{index}")
 }
 
 /// Tells whether the kernel attaches programs to devices as links.
-fn has_links() -> bool {
+pub(crate) fn has_links() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
 }
 

@@ -336,7 +336,7 @@ pub(crate) fn flow_key(source: SocketAddr, destination: SocketAddr) -> Raw<FlowK
     })
 }
 
-fn lookup_link(netns_cookie: u64) -> String {
+pub(crate) fn lookup_link(netns_cookie: u64) -> String {
     format!("{LOOKUP_PROGRAM}_{netns_cookie}")
 }
 

@@ -13,6 +13,7 @@ mod pods;
 mod programs;
 mod purge;
 mod services;
+mod standing;
 mod sys;
 mod tables;
 mod verdicts;

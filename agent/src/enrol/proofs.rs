@@ -36,6 +36,8 @@ pub(super) struct Proofs {
 struct Entry {
     last: Option<Proof>,
     running: bool,
+    /// Whether the test that runs began before the last failure, of which it may know nothing.
+    outdated: bool,
 }
 
 impl Proofs {
@@ -71,17 +73,33 @@ impl Proofs {
             let (pod, devices) = (Arc::clone(pod), devices.to_vec());
             tokio::spawn(async move {
                 let failure = plane.prove(&pod, &devices).await.err().map(|error| chain(&error));
-                proofs.enter(&pod, failure);
+                proofs.conclude(&pod, failure);
             });
         }
     }
 
-    fn enter(&self, pod: &LocalPod, failure: Option<String>) {
+    /// Takes `failure` for what the last test came to, and lets another test follow soon.
+    pub(super) fn fail(&self, pod: &LocalPod, failure: String) {
+        let mut proofs = self.proofs();
+        let Some(entry) = proofs.get_mut(&pod.slot) else { return };
+        entry.outdated = entry.running;
+        entry.enter(pod, Some(failure));
+    }
+
+    fn conclude(&self, pod: &LocalPod, failure: Option<String>) {
         let mut proofs = self.proofs();
         // A pod that was released meanwhile is of no interest.
         let Some(entry) = proofs.get_mut(&pod.slot) else { return };
         entry.running = false;
-        let before = entry.last.as_ref().and_then(|proof| proof.failure.as_deref());
+        if !std::mem::take(&mut entry.outdated) {
+            entry.enter(pod, failure);
+        }
+    }
+}
+
+impl Entry {
+    fn enter(&mut self, pod: &LocalPod, failure: Option<String>) {
+        let before = self.last.as_ref().and_then(|proof| proof.failure.as_deref());
         match &failure {
             Some(problem) if before != Some(problem) => {
                 tracing::error!(pod = %pod.key, reason = %problem, "pod is not captured");
@@ -90,6 +108,6 @@ impl Proofs {
             _ => {}
         }
         let due = Instant::now() + if failure.is_some() { SOON } else { AGAIN };
-        entry.last = Some(Proof { at: SystemTime::now(), failure, due });
+        self.last = Some(Proof { at: SystemTime::now(), failure, due });
     }
 }
