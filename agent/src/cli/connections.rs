@@ -53,7 +53,7 @@ fn render(connections: &[ConnectionRow]) -> String {
             connection.direction.to_string(),
             connection.source.clone(),
             connection.client.to_string(),
-            connection.destination.clone().unwrap_or_else(|| "outside the mesh".to_owned()),
+            called(connection),
             connection.server.to_string(),
             connection.service.clone().unwrap_or_default(),
             format!("{}{}", connection.path, if connection.draining { " (draining)" } else { "" }),
@@ -64,4 +64,12 @@ fn render(connections: &[ConnectionRow]) -> String {
     let rows: Vec<Vec<String>> = connections.iter().map(row).collect();
     let headings = ["ID", "SIDE", "FROM", "CLIENT", "TO", "ADDRESS", "SERVICE", "PATH", "SENT", "RECEIVED"];
     table(&headings, &rows)
+}
+
+fn called(connection: &ConnectionRow) -> String {
+    match (&connection.destination, &connection.destination_id) {
+        (Some(pod), Some(id)) => format!("{id} ({pod})"),
+        (Some(pod), None) => pod.clone(),
+        (None, _) => "outside the mesh".to_owned(),
+    }
 }

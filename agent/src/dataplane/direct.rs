@@ -155,6 +155,7 @@ pub(crate) fn rows(plane: &Dataplane, carried_elsewhere: &HashSet<Tuple>) -> Vec
                 source: caller.text(),
                 client: socket.remote,
                 destination: Some(pod.key.to_string()),
+                destination_id: Some(pod.identity.to_string()),
                 server: socket.local,
                 service: None,
                 path: Path::Direct,

@@ -125,6 +125,9 @@ pub struct ConnectionRow {
     pub client: SocketAddr,
     /// The pod that is called, as namespace/name.
     pub destination: Option<String>,
+    /// Identity of that pod, a SPIFFE ID; unknown once its object is gone.
+    #[serde(default)]
+    pub destination_id: Option<String>,
     /// The application's address.
     pub server: SocketAddr,
     /// The service that was dialled, as namespace/name.
@@ -223,14 +226,16 @@ impl Live {
         self.entries().len()
     }
 
-    /// Returns every connection, oldest first.
-    pub fn rows(&self) -> Vec<ConnectionRow> {
+    /// Returns every connection, oldest first; `snapshot` tells who the pods are.
+    pub fn rows(&self, snapshot: &Snapshot) -> Vec<ConnectionRow> {
+        let identity = |key: &WorkloadKey| Some(snapshot.workload_named(&key.namespace, &key.name)?.identity.to_string());
         let row = |(id, entry): (&u64, &Entry)| ConnectionRow {
             id: *id,
             direction: entry.facts.direction,
             source: entry.facts.caller.text(),
             client: entry.facts.client,
             destination: entry.facts.destination.as_ref().map(ToString::to_string),
+            destination_id: entry.facts.destination.as_ref().and_then(identity),
             server: entry.facts.server,
             service: entry.facts.service.clone(),
             path: entry.facts.path,

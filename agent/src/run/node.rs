@@ -163,7 +163,7 @@ impl Node {
     }
 
     fn connections(&self, elders: Vec<Elder>) -> Vec<ConnectionRow> {
-        let mut rows = self.plane.live.rows();
+        let mut rows = self.plane.live.rows(&self.plane.state.load());
         let elsewhere = elders.iter().flat_map(|elder| elder.accepted.iter().copied()).collect();
         rows.extend(self.plane.direct_connections(&elsewhere));
         rows.extend(elders.into_iter().flat_map(|elder| elder.connections));
@@ -172,7 +172,7 @@ impl Node {
 
     /// Says what is still carried, to the agent that has taken over.
     pub(super) fn as_elder(&self, until: SystemTime) -> Elder {
-        let mut connections = self.plane.live.rows();
+        let mut connections = self.plane.live.rows(&self.plane.state.load());
         connections.iter_mut().for_each(|row| row.draining = true);
         Elder {
             pid: std::process::id(),
