@@ -13,6 +13,8 @@ mod endings;
 mod exchange;
 mod long;
 mod pattern;
+mod pour;
+mod probe;
 mod serve;
 mod signals;
 mod transfer;
@@ -30,6 +32,10 @@ enum Command {
     Serve(serve::Serve),
     /// Opens connections to a hello or echo server; prints how many succeeded, and what both sides saw.
     Connect(connect::Connect),
+    /// Makes one connection to each of many hello servers; prints what became of each.
+    Probe(probe::Probe),
+    /// Sends to a discard server for a while, and keeps the connection until SIGTERM; prints how much was sent.
+    Pour(pour::Pour),
     /// Moves a checked pattern to or from a transfer server.
     Transfer(transfer::Transfer),
     /// Sends, shuts down writing, then reads a sum server's answer.
@@ -70,6 +76,8 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Serve(args) => args.run(),
         Command::Connect(args) => args.run(),
+        Command::Probe(args) => args.run(),
+        Command::Pour(args) => args.run(),
         Command::Transfer(args) => args.run(),
         Command::HalfClose(args) => args.run(),
         Command::Reset(args) => args.run(),
