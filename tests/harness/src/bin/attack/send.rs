@@ -1,0 +1,185 @@
+//! `send`: one packet that no socket stands behind, then an echo, whose answer tells that it arrived or never will.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use crate::packet::{self, ACK, Body, Header, PSH, RST, SYN, Segment, TCP};
+use crate::read;
+use crate::wire::{MAC, Via, Wire};
+
+/// Sends a packet and prints how the destination answered it.
+#[derive(clap::Args)]
+pub(crate) struct Send {
+    /// Where it goes, ADDRESS:PORT.
+    to: SocketAddr,
+    /// The source that it claims.
+    #[arg(long)]
+    from: SocketAddr,
+    /// The pod's own address of the same family, for the echo; absent: `--from`.
+    #[arg(long)]
+    own: Option<IpAddr>,
+    #[arg(long, value_enum, default_value_t = Via::Frame)]
+    via: Via,
+    #[arg(long, value_enum, default_value_t = Kind::Syn)]
+    kind: Kind,
+    #[arg(long, value_enum, default_value_t = Form::Whole)]
+    form: Form,
+    /// TCP's sequence number.
+    #[arg(long, default_value_t = 1000)]
+    sequence: u32,
+}
+
+/// What is sent.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Syn,
+    /// A SYN with data, as with TCP Fast Open.
+    SynData,
+    Data,
+    Rst,
+    Udp,
+    /// An SCTP INIT.
+    Sctp,
+    /// A SYN inside of IP in IP.
+    Ipip,
+    /// A SYN inside of GRE.
+    Gre,
+    /// A gratuitous ARP for the address `--from`.
+    Arp,
+    /// An unsolicited neighbour advertisement for the address `--from`.
+    Advertisement,
+}
+
+/// How the packet is wrapped or cut.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Whole,
+    /// The first fragment ends before TCP's flags.
+    Tiny,
+    /// The segment is whole in the first fragment; data follows in the second.
+    Split,
+    /// The first fragment shows an ACK; the second overlaps it and makes it a SYN.
+    Overlap,
+    /// The second fragment comes before the first.
+    Reversed,
+    /// IPv4's loose source route through the destination, IPv6's routing header.
+    Route,
+    /// IPv4's no-operation option, IPv6's hop-by-hop header.
+    Options,
+    /// IPv6's destination options, six of them.
+    Nested,
+}
+
+impl Send {
+    pub(crate) fn run(&self) -> Result<Value> {
+        let wire = Wire::open(self.via)?;
+        let (from, to) = (self.from.ip(), self.to.ip());
+        let mut errors = Vec::new();
+        if self.kind == Kind::Arp {
+            wire.frame(0x0806, &packet::arp(from, MAC)?)?;
+        } else {
+            for packet in self.packets()? {
+                // What the kernel does not let out is a refusal too.
+                if let Err(error) = wire.send(to, &packet) {
+                    errors.push(format!("{error:#}"));
+                }
+            }
+        }
+        let mut answers = Vec::new();
+        wire.fence(self.own.unwrap_or(from), to, |bytes| {
+            if let Some(seen) = read::packet(bytes)
+                && (seen.from, seen.to) == (self.to, self.from)
+            {
+                answers.push(match seen.flags {
+                    _ if seen.protocol != TCP => "datagram",
+                    flags if flags & RST != 0 => "reset",
+                    flags if flags & (SYN | ACK) == SYN | ACK => "accepted",
+                    _ => "segment",
+                });
+            }
+        })?;
+        Ok(json!({ "answers": answers, "errors": errors }))
+    }
+
+    fn body(&self) -> Result<Body> {
+        let (from, to) = (self.from, self.to);
+        let tcp = |flags, payload: &[u8]| {
+            let acknowledged = if flags & ACK != 0 { 1000 } else { 0 };
+            let segment = Segment { sequence: self.sequence, acknowledged, flags, payload: payload.to_vec() };
+            packet::tcp(from, to, &segment)
+        };
+        let inner = || packet::ip(from.ip(), to.ip(), &Header::default(), &tcp(SYN, b""));
+        Ok(match self.kind {
+            Kind::Syn => tcp(SYN, b""),
+            Kind::SynData => tcp(SYN, b"ambit-attack"),
+            Kind::Data => tcp(PSH | ACK, b"ambit-attack"),
+            Kind::Rst => tcp(RST, b""),
+            Kind::Udp => packet::udp(from, to, b"ambit-attack"),
+            Kind::Sctp => {
+                let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+                let init =
+                    [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 20, 0, 0, 0, 7, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 9];
+                Body { protocol: 132, bytes: [ports, init.to_vec()].concat() }
+            }
+            Kind::Ipip => Body { protocol: if from.is_ipv4() { 4 } else { 41 }, bytes: inner()? },
+            Kind::Gre => {
+                let kind: [u8; 2] = if from.is_ipv4() { [8, 0] } else { [0x86, 0xdd] };
+                Body { protocol: 47, bytes: [vec![0, 0], kind.to_vec(), inner()?].concat() }
+            }
+            Kind::Arp => unreachable!("ARP is no IP packet"),
+            Kind::Advertisement => packet::advertisement(from.ip(), to.ip(), MAC)?,
+        })
+    }
+
+    fn packets(&self) -> Result<Vec<Vec<u8>>> {
+        let body = self.body()?;
+        let (from, to) = (self.from.ip(), self.to.ip());
+        let identification = std::process::id() & 0xffff;
+        let cut = |offset: u16, more: bool, bytes: &[u8]| {
+            let header = Header { identification, fragment: Some((offset, more)), ..Header::default() };
+            packet::ip(from, to, &header, &Body { protocol: body.protocol, bytes: bytes.to_vec() })
+        };
+        let longer = [body.bytes.as_slice(), &[0; 4]].concat();
+        let whole = |header: Header, body: &Body| Ok(vec![packet::ip(from, to, &header, body)?]);
+        let before = |protocol: u8, extension: Vec<u8>, body: &Body| Body {
+            protocol,
+            bytes: [vec![body.protocol], extension, body.bytes.clone()].concat(),
+        };
+        match (self.form, from.is_ipv4()) {
+            (Form::Whole, _) => whole(Header::default(), &body),
+            (Form::Tiny, _) => Ok(vec![cut(0, true, &longer[..8])?, cut(1, false, &longer[8..])?]),
+            (Form::Split, _) => Ok(vec![cut(0, true, &longer[..24])?, cut(3, false, b"")?]),
+            (Form::Reversed, _) => Ok(vec![cut(1, false, &longer[8..])?, cut(0, true, &longer[..8])?]),
+            (Form::Overlap, _) => {
+                let mut harmless = longer[..24].to_vec();
+                harmless[13] = ACK;
+                Ok(vec![cut(0, true, &harmless)?, cut(1, false, &longer[8..])?])
+            }
+            (Form::Route, true) => {
+                let IpAddr::V4(hop) = to else { unreachable!("the family was asked for") };
+                let route = [vec![131, 7, 4], hop.octets().to_vec(), vec![0]].concat();
+                whole(Header { options: route, ..Header::default() }, &body)
+            }
+            (Form::Options | Form::Nested, true) => {
+                whole(Header { options: vec![1, 1, 1, 0], ..Header::default() }, &body)
+            }
+            // A type 2 header with no segment left: hosts take it in.
+            (Form::Route, false) => {
+                let octets = match to {
+                    IpAddr::V6(to) => to.octets(),
+                    IpAddr::V4(_) => unreachable!("the family was asked for"),
+                };
+                let extension = [vec![2, 2, 0, 0, 0, 0, 0], octets.to_vec()].concat();
+                whole(Header::default(), &before(43, extension, &body))
+            }
+            (Form::Options, false) => whole(Header::default(), &before(0, vec![0, 1, 4, 0, 0, 0, 0], &body)),
+            (Form::Nested, false) => {
+                let nest = |body: Body, _| before(60, vec![0, 1, 4, 0, 0, 0, 0], &body);
+                whole(Header::default(), &(0..6).fold(body.clone(), nest))
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Ways around ambit, as an attacker with root in a pod would take them. Each asserts that the application at the
+//! destination saw nothing, and that the legitimate way works beside it.
+
+#![allow(clippy::unwrap_used, reason = "what the helpers of a test unwrap is the test's own failure")]
+
+#[path = "bypass/addresses.rs"]
+mod addresses;
+#[path = "bypass/raw.rs"]
+mod raw;
+#[path = "bypass/sockets.rs"]
+mod sockets;
+#[path = "bypass/world.rs"]
+mod world;
