@@ -5,6 +5,10 @@
 
 #[path = "bypass/addresses.rs"]
 mod addresses;
+#[path = "bypass/forms.rs"]
+mod forms;
+#[path = "bypass/inside.rs"]
+mod inside;
 #[path = "bypass/raw.rs"]
 mod raw;
 #[path = "bypass/sockets.rs"]

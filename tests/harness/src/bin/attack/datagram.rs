@@ -60,10 +60,12 @@ impl Ask {
         let socket = UdpSocket::bind(&own).with_context(|| format!("bind {own}"))?;
         socket.set_read_timeout(Some(self.timeout)).context("set a time-out")?;
         let mut buffer = [0; 2048];
-        let heard = socket.send_to(self.say.as_bytes(), self.to).and_then(|_| socket.recv_from(&mut buffer));
+        // A socket that is connected is told of ICMP errors too.
+        socket.connect(self.to).with_context(|| format!("connect to {}", self.to))?;
+        let heard = socket.send(self.say.as_bytes()).and_then(|_| socket.recv(&mut buffer));
         let local = socket.local_addr().context("read the local address")?;
         Ok(match heard {
-            Ok((_, from)) => json!({ "answered": from == self.to, "local": local }),
+            Ok(_) => json!({ "answered": true, "local": local }),
             Err(error) => json!({ "answered": false, "error": error.to_string(), "local": local }),
         })
     }
