@@ -5,10 +5,14 @@
 
 #[path = "bypass/addresses.rs"]
 mod addresses;
+#[path = "bypass/datagrams.rs"]
+mod datagrams;
 #[path = "bypass/forms.rs"]
 mod forms;
 #[path = "bypass/inside.rs"]
 mod inside;
+#[path = "bypass/listeners.rs"]
+mod listeners;
 #[path = "bypass/raw.rs"]
 mod raw;
 #[path = "bypass/sockets.rs"]

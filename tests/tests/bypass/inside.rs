@@ -170,7 +170,6 @@ fn a_tunnel_device_in_the_pod_leads_nowhere() {
             ),
         ],
     );
-    let before = world.dropped("db");
     let refused =
         crate::sockets::dial(&mallory, "192.168.88.2:8080".parse().unwrap(), &["--timeout", "1200ms"]);
     assert_eq!(refused["served"], false, "{refused}");

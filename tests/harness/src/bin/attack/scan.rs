@@ -1,6 +1,6 @@
 //! `scan`: every port of an address, and what its listeners give to someone who just connects.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,7 +47,12 @@ impl Scan {
 
     /// Returns how many bytes came; `None` where nobody accepts.
     fn dial(&self, to: SocketAddr) -> Option<usize> {
-        let mut stream = TcpStream::connect_timeout(&to, self.timeout).ok()?;
+        let mut stream = match TcpStream::connect_timeout(&to, self.timeout) {
+            Ok(stream) => stream,
+            // It was accepted, and reset before this could look.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Some(0),
+            Err(_) => return None,
+        };
         // A port of one's own that connects to itself is no listener.
         if stream.local_addr().ok()? == to {
             return None;

@@ -1,0 +1,74 @@
+//! UDP to a strict pod: its own exchanges work, and nobody else's.
+
+use std::net::SocketAddr;
+
+use ambit_harness::{Pod, PodSpec, Process, binary};
+use serde_json::Value;
+
+use crate::world::{World, address, attack, send};
+
+const UDP: u16 = 5300;
+
+fn hear(pod: &Pod) -> Process {
+    let mut process = pod.spawn(binary("attack"), &["hear", &format!("[::]:{UDP}")]);
+    process.wait_log("hearing");
+    process
+}
+
+fn ask(pod: &Pod, to: SocketAddr, more: &[&str]) -> Value {
+    attack(pod, &[&["ask", &to.to_string()], more].concat())
+}
+
+#[test]
+fn datagrams_that_the_pod_did_not_ask_for_do_not_arrive() {
+    let mut world = World::new("udp", "direct");
+    let dns = world.add_pod(PodSpec::new("elsewhere", "dns"));
+    let (application, resolver) = (hear(&world.db), hear(&dns));
+    for (at, to) in world.targets().into_iter().enumerate() {
+        let to = SocketAddr::new(to.ip(), UDP);
+        for pod in world.attackers() {
+            let refused = ask(pod, to, &[]);
+            assert_eq!(refused["answered"], false, "{}: {refused}", pod.name());
+        }
+        // Forged as if web had sent it, whole and in pieces.
+        for pod in [&world.mallory, &world.outside] {
+            for form in ["whole", "tiny", "options"] {
+                for source in [address(&world.web, to, 33_000), address(pod, to, 33_001)] {
+                    send(pod, source, to, &["--kind", "udp", "--form", form]);
+                }
+            }
+        }
+        // What db asks is answered, by a pod outside of the mesh as DNS may be, and by nobody else.
+        let server = SocketAddr::new(dns.ips()[at], UDP);
+        let answered = ask(&world.db, server, &[]);
+        assert_eq!(answered["answered"], true, "{answered}");
+        let local: SocketAddr = answered["local"].as_str().unwrap().parse().unwrap();
+        let port = SocketAddr::new(to.ip(), local.port());
+        for pod in [&world.mallory, &world.outside] {
+            send(pod, server, port, &["--kind", "udp"]);
+            send(pod, address(pod, to, UDP), port, &["--kind", "udp"]);
+        }
+    }
+    let heard = application.stdout();
+    assert_eq!(heard.lines().collect::<Vec<_>>(), ["hearing"]);
+    assert_eq!(resolver.stdout().matches("ambit-ask").count(), 2);
+    world.assert_untouched("datagrams");
+    world.end();
+}
+
+#[test]
+fn echoes_and_errors_of_icmp_pass() {
+    let world = World::new("icmp", "direct");
+    // A port without a listener answers the one who asks, over both families.
+    let silent = world.outside.clone();
+    for at in [0, 1] {
+        let refused = ask(&world.db, SocketAddr::new(silent.ips()[at], UDP), &[]);
+        assert!(refused["error"].as_str().unwrap().contains("refused"), "{refused}");
+        let to = SocketAddr::new(world.db.ips()[at], 1);
+        // `send` waits for the answer to an echo, and fails without one.
+        for pod in world.attackers() {
+            send(pod, address(pod, to, 34_000), to, &["--kind", "syn"]);
+        }
+    }
+    world.end();
+}
