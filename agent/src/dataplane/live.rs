@@ -228,7 +228,9 @@ impl Live {
 
     /// Returns every connection, oldest first; `snapshot` tells who the pods are.
     pub fn rows(&self, snapshot: &Snapshot) -> Vec<ConnectionRow> {
-        let identity = |key: &WorkloadKey| Some(snapshot.workload_named(&key.namespace, &key.name)?.identity.to_string());
+        let identity = |key: &WorkloadKey| {
+            Some(snapshot.workload_named(&key.namespace, &key.name)?.identity.to_string())
+        };
         let row = |(id, entry): (&u64, &Entry)| ConnectionRow {
             id: *id,
             direction: entry.facts.direction,

@@ -29,7 +29,9 @@ impl Enrolment {
             // Once for all pods.
             root_is_sound |= root;
             match repair(&self.plane, pod, root) {
-                Ok(fallen) if is_bare || !fallen.is_empty() => self.proofs.fail(&pod.local, taken_off(&fallen)),
+                Ok(fallen) if is_bare || !fallen.is_empty() => {
+                    self.proofs.fail(&pod.local, taken_off(&fallen))
+                }
                 Ok(_) => {}
                 Err(error) => {
                     tracing::error!(pod = %key, reason = %chain(&error), "the pod's hooks do not all stand");

@@ -52,8 +52,8 @@ impl Caller {
         }
     }
 
-    /// What `ambit_core` says to a connection of this caller.
-    fn may_reach(&self, snapshot: &Snapshot, to: SocketAddr) -> bool {
+    /// What `ambit_core` says to a connection or a datagram of this caller.
+    fn may_reach(&self, snapshot: &Snapshot, protocol: Protocol, to: SocketAddr) -> bool {
         let destination = snapshot.workload(to.ip()).unwrap();
         let of_family = |ips: [IpAddr; 2]| ips.into_iter().find(|ip| ip.is_ipv4() == to.is_ipv4()).unwrap();
         let source = match self {
@@ -64,7 +64,7 @@ impl Caller {
             Self::Stranger(pod) => Source::Unverified { address: of_family(pod.ips()) },
             Self::Host(_, ips) => Source::Host { address: of_family(*ips) },
         };
-        let connection = Connection { source, destination, protocol: Protocol::Tcp, port: to.port() };
+        let connection = Connection { source, destination, protocol, port: to.port() };
         snapshot.evaluate(&connection).allowed
     }
 }
@@ -98,6 +98,16 @@ impl World {
         Self { pods, callers, agent, bed }
     }
 
+    /// Puts policies and the pods' modes in force, and returns the same as `ambit_core` has it.
+    fn enforce(&self, policies: &str, modes: &[&str]) -> Snapshot {
+        for (pod, mode) in self.pods.iter().zip(modes) {
+            pod.update(|spec| drop(spec.labels.insert("ambit.dev/mode".into(), (*mode).into())));
+        }
+        self.bed.write_object("random.yaml", policies);
+        self.bed.apply();
+        file::load(self.bed.objects(), "cluster.local", 1).unwrap().snapshot
+    }
+
     /// Where a caller goes: every port of every other pod, over both families.
     fn ways(&self, caller: &Caller) -> Vec<SocketAddr> {
         let others = self.pods.iter().filter(|pod| pod.name() != caller.place().name());
@@ -113,13 +123,15 @@ impl World {
             caller.place().traffic(&args)
         };
         let seen: Vec<Value> = std::thread::scope(|scope| {
-            let probes: Vec<_> = self.callers.iter().map(|caller| scope.spawn(move || probe(caller))).collect();
+            let probes: Vec<_> =
+                self.callers.iter().map(|caller| scope.spawn(move || probe(caller))).collect();
             probes.into_iter().map(|probe| probe.join().unwrap()).collect()
         });
         let (mut counts, mut differences) = ([0, 0], Vec::new());
         for (caller, seen) in self.callers.iter().zip(seen) {
             for to in self.ways(caller) {
-                let (allowed, word) = (caller.may_reach(snapshot, to), seen[to.to_string()].as_str().unwrap());
+                let (allowed, word) =
+                    (caller.may_reach(snapshot, Protocol::Tcp, to), seen[to.to_string()].as_str().unwrap());
                 counts[usize::from(!allowed)] += 1;
                 let agrees = if allowed { word == "ok" } else { ["refused", "reset"].contains(&word) };
                 if !agrees {
@@ -139,19 +151,13 @@ fn a_real_connection_is_served_exactly_when_the_policies_allow_it() {
     let world = World::start("agreement");
     let listen: Vec<String> = PORTS.iter().map(|port| format!("[::]:{port}")).collect();
     let more: Vec<&str> = listen[1..].iter().flat_map(|address| ["--listen", address.as_str()]).collect();
-    let _servers: Vec<_> =
-        world.pods.iter().map(|pod| pod.serve_on("hello", &listen[0], &more)).collect();
+    let _servers: Vec<_> = world.pods.iter().map(|pod| pod.serve_on("hello", &listen[0], &more)).collect();
     let (start, mut dice, mut totals) = (Instant::now(), Dice::new(seed), [0, 0]);
     for set in 0..SETS {
         let policies = NAMES.policies(&mut dice);
         let modes: Vec<&str> =
             world.pods.iter().map(|_| dice.pick(&["strict", "strict", "permissive", "audit"])).collect();
-        for (pod, mode) in world.pods.iter().zip(&modes) {
-            pod.update(|spec| drop(spec.labels.insert("ambit.dev/mode".into(), (*mode).into())));
-        }
-        world.bed.write_object("random.yaml", &policies);
-        world.bed.apply();
-        let snapshot = file::load(world.bed.objects(), "cluster.local", 1).unwrap().snapshot;
+        let snapshot = world.enforce(&policies, &modes);
         let (counts, differences) = world.try_all(&snapshot);
         assert!(
             differences.is_empty(),
@@ -165,4 +171,55 @@ fn a_real_connection_is_served_exactly_when_the_policies_allow_it() {
     eprintln!("{SETS} sets: {} served, {} refused, in {:?}", totals[0], totals[1], start.elapsed());
     // Policies that allow or refuse everything would prove little.
     assert!(totals.iter().all(|count| *count > 2000), "{totals:?}");
+}
+
+/// How many sets are tried with datagrams, which are refused in silence: each refusal costs a second.
+const DATAGRAM_SETS: u64 = 8;
+
+#[test]
+fn a_datagram_is_delivered_exactly_when_the_policies_allow_it() {
+    let seed = env::var("AMBIT_SEED").map_or(SEED, |text| text.parse().unwrap());
+    let world = World::start("agreement-udp");
+    let _servers: Vec<_> = world.pods.iter().flat_map(|pod| PORTS.map(|port| pod.reflect(port))).collect();
+    let (mut dice, mut totals) = (Dice::new(seed), [0, 0]);
+    for set in 0..DATAGRAM_SETS {
+        let policies = NAMES.policies(&mut dice);
+        let modes: Vec<&str> =
+            world.pods.iter().map(|_| dice.pick(&["strict", "permissive", "audit"])).collect();
+        let snapshot = world.enforce(&policies, &modes);
+        let plans: Vec<(&Caller, Vec<SocketAddr>)> = world
+            .callers
+            .iter()
+            .map(|caller| {
+                let ways = world.ways(caller);
+                let last = ways.len() as u64 - 1;
+                let chosen = (0..3).map(|_| ways[usize::try_from(dice.number(0..=last)).unwrap()]);
+                (caller, chosen.collect())
+            })
+            .collect();
+        let differences: Vec<String> = std::thread::scope(|scope| {
+            let send = |caller: &Caller, to: SocketAddr| caller.place().datagram(to, &[]) == "answered";
+            let running: Vec<_> = plans
+                .iter()
+                .flat_map(|(caller, ways)| ways.iter().map(move |to| (*caller, *to)))
+                .map(|(caller, to)| (caller, to, scope.spawn(move || send(caller, to))))
+                .collect();
+            let compare =
+                |(caller, to, sent): (&Caller, SocketAddr, std::thread::ScopedJoinHandle<'_, bool>)| {
+                    let allowed = caller.may_reach(&snapshot, Protocol::Udp, to);
+                    totals[usize::from(!allowed)] += 1;
+                    let (from, answered) = (caller.place().name(), sent.join().unwrap());
+                    (answered != allowed)
+                        .then(|| format!("{from} to {to}: allowed {allowed}, answered {answered}"))
+                };
+            running.into_iter().filter_map(compare).collect()
+        });
+        assert!(
+            differences.is_empty(),
+            "set {set} of seed {seed}: {}\nmodes of p0 to p3: {modes:?}\n{policies}",
+            differences.join("\n")
+        );
+    }
+    // Policies that allow or refuse everything would prove little.
+    assert!(totals.iter().all(|count| *count > 20), "{totals:?}");
 }

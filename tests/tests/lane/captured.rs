@@ -24,9 +24,8 @@ fn a_pod_whose_hook_is_taken_off_is_not_captured_until_it_is_proven_again() {
     assert!(first["problem"].is_null(), "{first}");
     for program in ["from_pod_", "to_pod_", "lookup_", "connect4_", "sockops_"] {
         let pins: Vec<_> = fs::read_dir(&links).unwrap().map(|entry| entry.unwrap().path()).collect();
-        let is_ours = |path: &&std::path::PathBuf| {
-            path.file_name().unwrap().to_string_lossy().starts_with(program)
-        };
+        let is_ours =
+            |path: &&std::path::PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(program);
         let taken: Vec<_> = pins.iter().filter(is_ours).collect();
         assert!(!taken.is_empty(), "no {program} in {pins:?}");
         // The pin holds the link's last reference: without it the program is detached.

@@ -45,10 +45,8 @@ fn what_a_pod_sends_before_it_is_enrolled_is_held_and_served_afterwards() {
     let peers: [&Place; 2] = [&lane.db, &outside];
     peers.iter().for_each(|place| count_syns(place));
     let to = [lane.db.addr(8080), lane.db.addr6(8080), outside.addr(8080), outside.addr6(8080)];
-    let mut calls: Vec<_> = to
-        .iter()
-        .map(|to| late.traffic_spawn(&["connect", &to.to_string(), "--timeout", "20s"]))
-        .collect();
+    let mut calls: Vec<_> =
+        to.iter().map(|to| late.traffic_spawn(&["connect", &to.to_string(), "--timeout", "20s"])).collect();
     wait_until("every call to be on its way", Duration::from_secs(5), || {
         // State 2 is SYN_SENT: the first SYN has been sent, and was dropped or lost.
         let sockets = late.run("cat", &["/proc/net/tcp", "/proc/net/tcp6"]);

@@ -71,7 +71,10 @@ impl Names<'_> {
         };
         if namespace.is_none() && dice.once_in(2) {
             let name = dice.pick(self.namespaces);
-            let _ = writeln!(text, "  namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {name}}}}}");
+            let _ = writeln!(
+                text,
+                "  namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {name}}}}}"
+            );
         }
         let selector = match dice.number(0..=3) {
             0 => Some(format!("{{matchLabels: {{app: {}}}}}", dice.pick(self.apps))),
