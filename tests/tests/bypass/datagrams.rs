@@ -72,3 +72,47 @@ fn echoes_and_errors_of_icmp_pass() {
     }
     world.end();
 }
+
+const WEB_ALONE: &str = "
+apiVersion: ambit.dev/v1alpha1
+kind: AccessPolicy
+metadata: {namespace: shop, name: datagrams}
+spec:
+  selector: {matchLabels: {app: db}}
+  rules:
+  - from: [{serviceAccounts: [web]}]
+    to: [{ports: [5300], protocol: UDP}]
+";
+
+#[test]
+fn a_policy_lets_in_the_datagrams_of_those_it_names() {
+    let mut world = World::new("named", "direct");
+    world.bed.write_object("datagrams.yaml", WEB_ALONE);
+    world.bed.apply();
+    let application = hear(&world.db);
+    for to in world.targets() {
+        let to = SocketAddr::new(to.ip(), UDP);
+        let used = address(&world.web, to, 35_000);
+        let answered = ask(&world.web, to, &["--bind", &used.to_string()]);
+        assert_eq!(answered["answered"], true, "{answered}");
+        for pod in world.attackers() {
+            let refused = ask(pod, to, &[]);
+            assert_eq!(refused["answered"], false, "{}: {refused}", pod.name());
+        }
+        for via in ["raw", "frame"] {
+            for form in ["whole", "tiny", "options", "reversed"] {
+                let more = ["--kind", "udp", "--form", form, "--via", via];
+                let before = world.dropped("mallory");
+                send(&world.mallory, used, to, &more);
+                world.wait_dropped("mallory", before);
+                // A pod that nobody guards: an address of web's that web does not use.
+                send(&world.outside, address(&world.web, to, 35_001), to, &more);
+            }
+        }
+    }
+    let heard = application.stdout();
+    assert_eq!(heard.matches("ambit-ask").count(), 2, "web's alone: {heard}");
+    assert!(!heard.contains("ambit-attack"), "{heard}");
+    world.assert_untouched("forged datagrams");
+    world.end();
+}

@@ -52,7 +52,6 @@ fn a_syn_in_pieces_or_wrappings_does_not_connect() {
                     // No first fragment asks for anything where the second makes it do so: the kernel that puts them
                     // together drops what overlaps.
                     if sent["errors"].as_array().unwrap().is_empty() && form != "overlap" {
-                        eprintln!("{what}: {sent}");
                         world.wait_dropped("mallory", before);
                     }
                     let asked = world.arrived(|packet| {

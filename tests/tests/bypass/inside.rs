@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use ambit_harness::{Place, Pod, Process, binary};
 
-use crate::world::{World, address};
+use crate::world::{PORT, World, address, send};
 
 /// A network namespace that a process of the pod holds.
 struct Inner<'a> {
@@ -176,5 +176,30 @@ fn a_tunnel_device_in_the_pod_leads_nowhere() {
     let tunnelled = world.arrived(|packet| packet["protocol"] == 17);
     assert!(tunnelled.is_empty(), "{tunnelled:?}");
     world.assert_untouched("a tunnel");
+    world.end();
+}
+
+/// What an overlay network's end on the node takes out of its tunnels passes no guard on its way in: README says so. It
+/// opens no connection for all that.
+#[test]
+fn a_segment_that_the_node_takes_out_of_a_tunnel_does_not_connect() {
+    let mut world = World::new("overlay", "direct");
+    let mallory = world.mallory.clone();
+    let node = world.nodes[0].host("system");
+    let overlay = "ip link add vx0 address 02:00:00:00:00:77 type vxlan id 7 dstport 8472 local 172.30.0.1
+                   ip addr add 192.168.99.1/24 dev vx0
+                   ip link set vx0 up";
+    run(&node, "sh", &["-e", "-c", overlay]);
+    let end = SocketAddr::new(world.nodes[0].ips()[0], 8472).to_string();
+    let to = world.db.addr(PORT);
+    let used = world.control();
+    for source in [used, address(&world.web, to, 36_000), address(&mallory, to, 36_001)] {
+        for kind in ["syn", "syn-data", "data"] {
+            send(&mallory, source, to, &["--kind", kind, "--through", &end]);
+        }
+        let arrived = world.arrived(|packet| packet["from"] == source.to_string());
+        assert!(arrived.len() >= 3, "the way itself leads to db: {arrived:?}");
+        world.assert_untouched(&format!("segments of {source} through the node's tunnel"));
+    }
     world.end();
 }

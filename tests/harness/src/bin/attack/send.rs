@@ -27,6 +27,10 @@ pub(crate) struct Send {
     kind: Kind,
     #[arg(long, value_enum, default_value_t = Form::Whole)]
     form: Form,
+    /// Sends it inside of VXLAN (network 7, for the link address 02:00:00:00:00:77) to this end of a tunnel, from the
+    /// pod's own address.
+    #[arg(long)]
+    through: Option<SocketAddr>,
     /// TCP's sequence number.
     #[arg(long, default_value_t = 1000)]
     sequence: u32,
@@ -83,6 +87,10 @@ impl Send {
         } else {
             for packet in self.packets()? {
                 // What the kernel does not let out is a refusal too.
+                let (to, packet) = match self.through {
+                    Some(end) => (end.ip(), self.tunnelled(end, &packet)?),
+                    None => (to, packet),
+                };
                 if let Err(error) = wire.send(to, &packet) {
                     errors.push(format!("{error:#}"));
                 }
@@ -132,6 +140,15 @@ impl Send {
             Kind::Arp => unreachable!("ARP is no IP packet"),
             Kind::Advertisement => packet::advertisement(from.ip(), to.ip(), MAC)?,
         })
+    }
+
+    fn tunnelled(&self, end: SocketAddr, packet: &[u8]) -> Result<Vec<u8>> {
+        const HEADER: [u8; 8] = [8, 0, 0, 0, 0, 0, 7, 0];
+        const FAR: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
+        let kind: [u8; 2] = if self.to.is_ipv4() { [8, 0] } else { [0x86, 0xdd] };
+        let frame = [&HEADER[..], &FAR, &MAC, &kind, packet].concat();
+        let own = SocketAddr::new(self.own.unwrap_or(self.from.ip()), 40_000);
+        packet::ip(own.ip(), end.ip(), &Header::default(), &packet::udp(own, end, &frame))
     }
 
     fn packets(&self) -> Result<Vec<Vec<u8>>> {
