@@ -162,12 +162,13 @@ impl Enrolment {
         if !over.is_empty() || !dead.is_empty() {
             self.purge();
         }
-        self.hold(&sources)?;
         self.look_at_links();
         // What a pod may do comes after the verdicts that say what it still may.
         let written = self.write_tables(snapshot);
         self.write_flags()?;
         written?;
+        // Not before the tables know what these pods may reach.
+        self.hold(&sources)?;
         let pods = self.enrolled.values().map(|pod| (&pod.local, pod.links.devices.as_slice()));
         self.proofs.refresh(&self.plane, pods);
         Ok(())

@@ -13,6 +13,8 @@ mod forms;
 mod inside;
 #[path = "bypass/listeners.rs"]
 mod listeners;
+#[path = "bypass/neighbours.rs"]
+mod neighbours;
 #[path = "bypass/raw.rs"]
 mod raw;
 #[path = "bypass/sockets.rs"]

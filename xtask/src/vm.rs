@@ -31,6 +31,9 @@ const SUITE: [(&str, &[&str]); 3] = [
     ("policy", &["modes::", "host::"]),
 ];
 
+/// What `timeout` ends with when it had to stop the machine.
+const TIMED_OUT: i32 = 124;
+
 /// Which tests to run in the virtual machine.
 #[derive(clap::Args)]
 pub(crate) struct Request {
@@ -98,9 +101,13 @@ fn boot(image: &Path, initrd: &Path, timeout: u32) -> Result<Console> {
     }
     let status = child.wait().context("wait for the emulator")?;
     if !console.ended {
-        eprintln!(
-            "xtask: the machine did not come to its end within {timeout} s ({status}): it hung, or --timeout is too short"
-        );
+        eprintln!("xtask: the machine said at last:");
+        console.last().for_each(|line| eprintln!("  {line}"));
+        if status.code() == Some(TIMED_OUT) {
+            eprintln!("xtask: stopped after {timeout} s: it hung, or --timeout is too short");
+        } else {
+            eprintln!("xtask: the machine stopped before its tests were through ({status})");
+        }
         console.totals.broke_off();
     }
     Ok(console)

@@ -11,7 +11,8 @@ use crate::{
     tables::{Raw, Table, from_abi, to_abi},
 };
 use ambit_abi::{
-    Address, CONFIG_AWAITING, Datagram, FlowKey, Guard, Refused, RefusedKey, SocketAddress, event_reason,
+    Address, CONFIG_AWAITING, Datagram, Flow, FlowKey, Guard, Refused, RefusedKey, SocketAddress,
+    event_reason, flow_kind,
 };
 use aya::{
     Ebpf,
@@ -139,17 +140,26 @@ impl Kernel {
         links && matches!(known, Ok(Some(Raw(guard))) if guard.netns_cookie == netns_cookie)
     }
 
-    /// Announces a connection that was on its way before the pod was enrolled.
+    /// Announces a connection of `pod` that was on its way before the pod was enrolled, as the kernel would have.
     ///
     /// # Errors
     /// `Map`.
     pub fn announce_older(
         &self,
-        netns_cookie: u64,
+        pod: (u32, u64),
         source: SocketAddr,
         destination: SocketAddr,
     ) -> Result<(), KernelError> {
-        self.guard.syns.insert(&crate::kernel::flow_key(source, destination), &netns_cookie)
+        let (slot, netns_cookie) = pod;
+        let key = crate::kernel::flow_key(source, destination);
+        let goes_direct =
+            self.has_direct_lane() && self.endpoints.get(&to_abi(destination.ip()).into())?.is_some();
+        // What the hooks have announced meanwhile is right.
+        if goes_direct && self.flows.get(&key)?.is_none() {
+            let flow = Flow { netns_cookie, slot, kind: flow_kind::POD, ..Flow::default() };
+            self.flows.insert(&key, &Raw(flow))?;
+        }
+        self.guard.syns.insert(&key, &netns_cookie)
     }
 
     /// Makes `wanted` the addresses of pods that are to be enrolled and are not yet, with their `pod_flag` bits: what

@@ -126,11 +126,13 @@ fn inbound_of(plane: &Dataplane, pod: &LocalPod) -> std::io::Result<Vec<DiagSock
     Ok(inbound.collect())
 }
 
-/// Announces the connections of the pod that do not stand yet.
+/// Announces the connections of the pod that do not stand yet, each from an address of its own, so that what they try
+/// next is known for the pod's.
 pub(crate) fn announce_older(plane: &Dataplane, pod: &LocalPod) -> Result<(), ListenError> {
     let sockets = diag::list_in(&pod.netns, &[diag::SYN_SENT]).map_err(ListenError::Socket)?;
-    for socket in sockets {
-        plane.kernel.announce_older(pod.netns.cookie(), socket.local, socket.remote)?;
+    let own = |socket: &DiagSocket| pod.addresses.contains(&socket.local.ip());
+    for socket in sockets.into_iter().filter(own) {
+        plane.kernel.announce_older((pod.slot, pod.netns.cookie()), socket.local, socket.remote)?;
     }
     Ok(())
 }

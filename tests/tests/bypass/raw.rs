@@ -65,7 +65,7 @@ fn a_forged_source_gains_nothing() {
 }
 
 /// The address from which `pod` holds the newest connection that the application serves.
-fn live(world: &World, pod: &Pod) -> std::net::SocketAddr {
+pub(crate) fn live(world: &World, pod: &Pod) -> std::net::SocketAddr {
     let rows = world.agents[0].connections();
     let row = rows["connections"].as_array().unwrap().first().unwrap_or_else(|| panic!("{rows}"));
     let address = row["client"].as_str().unwrap_or_else(|| panic!("{row}")).parse().unwrap();

@@ -30,7 +30,7 @@ fn a_pod_whose_hook_is_taken_off_is_not_captured_until_it_is_proven_again() {
         assert!(!taken.is_empty(), "no {program} in {pins:?}");
         // The pin holds the link's last reference: without it the program is detached.
         taken.iter().for_each(|path| fs::remove_file(path).unwrap());
-        let failed = wait_for("the status to say what is missing", patience, || {
+        let failed = wait_for(&format!("the status to miss {program}"), patience, || {
             Some(pod(&lane, "db")).filter(|pod| pod["captured"] == false && !pod["problem"].is_null())
         });
         let problem = failed["problem"].as_str().unwrap();

@@ -28,6 +28,7 @@ pub(crate) struct Lane {
     pub(crate) agent: Agent,
     pub(crate) server: Server,
     pub(crate) bed: Testbed,
+    encrypts: bool,
 }
 
 impl Lane {
@@ -44,7 +45,7 @@ impl Lane {
         bed.publish();
         let server = db.serve(mode, 8080);
         let agent = node.start_agent(extra);
-        Self { web, api, db, service, node, agent, server, bed }
+        Self { web, api, db, service, node, agent, server, bed, encrypts: extra.contains(&"encrypt") }
     }
 
     /// The ways to db: by pod address and by service, over both families.
@@ -60,7 +61,9 @@ impl Lane {
             assert!(allowed.all_ok(), "{to}: {allowed:?}\n{}", self.agent.log());
             assert_eq!(allowed.getpeername, Some(to));
             let refused = self.api.connect(to);
-            assert!(refused.none_ok() && refused.errors.contains_key("refused"), "{to}: {refused:?}");
+            // Through the tunnel the connection stands before it is refused.
+            let word = if self.encrypts { "reset" } else { "refused" };
+            assert!(refused.none_ok() && refused.errors.contains_key(word), "{to}: {refused:?}");
         }
     }
 

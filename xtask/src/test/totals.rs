@@ -39,9 +39,14 @@ impl Totals {
         self.failed
     }
 
+    /// Returns how many tests ran so far.
+    pub(crate) fn ran(&self) -> u64 {
+        self.passed + self.failed
+    }
+
     /// Returns whether no test ran at all.
     pub(crate) fn nothing_ran(&self) -> bool {
-        self.passed + self.failed == 0
+        self.ran() == 0
     }
 
     /// Returns whether tests ran and none failed.
