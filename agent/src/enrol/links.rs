@@ -9,6 +9,7 @@ use crate::{
     observe::chain,
 };
 use ambit_bpf::PodEntry;
+use std::collections::BTreeSet;
 
 /// After how many looks at the pods, a second apart, the kernel is asked about every link of theirs.
 const THOROUGH_EVERY: u64 = 10;
@@ -18,9 +19,16 @@ impl Enrolment {
     pub(super) fn look_at_links(&mut self) {
         self.passes += 1;
         let thorough = self.passes.is_multiple_of(THOROUGH_EVERY);
+        // Before anything is put back: the hooks at the root are every pod's.
+        let bare: BTreeSet<u32> = self
+            .enrolled
+            .values()
+            .filter(|pod| !stands(&self.plane, pod))
+            .map(|pod| pod.entry.slot)
+            .collect();
         let mut root_is_sound = !self.plane.kernel.is_attached();
         for (key, pod) in &mut self.enrolled {
-            let is_bare = !stands(&self.plane, pod);
+            let is_bare = bare.contains(&pod.entry.slot);
             let has_failed = self.proofs.of(pod.entry.slot).is_some_and(|proof| proof.failure.is_some());
             if !(thorough || has_failed || is_bare) {
                 continue;
