@@ -6,11 +6,11 @@
 use crate::{
     datagram,
     maps::{FLOWS, FRAGMENTS, GUARDS, SYNS, refused, tested},
-    packet::{self, Frame, ICMP, ICMPV6, IGMP, Packet, Part},
+    packet::{self, Frame, ICMP, ICMPV6, IGMP, Packet, Part, Segment},
 };
 use ambit_abi::{
     Address, CANARY_V4, CANARY_V6, Event, FRAGMENT_LIFE_NS, FlowKey, FragmentKey, Guard, TCP, UDP,
-    event_reason, pod_flag,
+    event_reason, flow_kind, pod_flag,
 };
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_ktime_get_ns, programs::TcContext};
 
@@ -131,11 +131,11 @@ fn leaves(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<(), Ref
     }
     match packet.protocol {
         PROTOCOL_TCP => {
-            let Some((ports, asks)) = packet::segment(skb, packet) else {
+            let Some(segment) = packet::segment(skb, packet) else {
                 return Err(Refusal::new(event_reason::PROTOCOL));
             };
-            if asks && !announced(&packet.key(ports), guard.netns_cookie) {
-                return Err(Refusal { ports, ..Refusal::new(event_reason::UNANNOUNCED) });
+            if segment.asks && !announced(&packet.key(segment.ports), &segment, guard.netns_cookie) {
+                return Err(Refusal { ports: segment.ports, ..Refusal::new(event_reason::UNANNOUNCED) });
             }
         }
         PROTOCOL_UDP => datagram::leaves(skb, guard, packet)?,
@@ -153,8 +153,16 @@ fn arrives(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<(), Re
         return later(skb, packet);
     }
     match packet.protocol {
-        // What may connect is for the socket lookup to say, which sees whole packets.
-        PROTOCOL_TCP | ICMP | ICMPV6 | IGMP => {}
+        // What may connect is for the socket lookup to say; but it cannot see whose SYN this is.
+        PROTOCOL_TCP => {
+            let Some(segment) = packet::segment(skb, packet) else {
+                return Err(Refusal::new(event_reason::PROTOCOL));
+            };
+            if segment.asks && is_forged(&packet.key(segment.ports), &segment, guard.netns_cookie) {
+                return Err(Refusal { ports: segment.ports, ..Refusal::new(event_reason::SPOOFED) });
+            }
+        }
+        ICMP | ICMPV6 | IGMP => {}
         PROTOCOL_UDP => datagram::arrives(skb, guard, packet)?,
         _ => return Err(Refusal::new(event_reason::PROTOCOL)),
     }
@@ -173,14 +181,33 @@ fn is_own(guard: &Guard, packet: &Packet) -> bool {
         || packet.protocol == ICMPV6 && (link_local || packet.source.is_unspecified())
 }
 
+/// Tells whether a socket of the pod announced this SYN, and remembers it in its flow.
 #[inline(always)]
-fn announced(key: &FlowKey, netns_cookie: u64) -> bool {
-    // SAFETY: an entry that is replaced while it is read belongs to a tuple that no longer exists.
-    if unsafe { SYNS.get(key) }.is_some_and(|cookie| *cookie == netns_cookie) {
-        return true;
+fn announced(key: &FlowKey, segment: &Segment, netns_cookie: u64) -> bool {
+    if let Some(flow) = FLOWS.get_ptr_mut(key) {
+        // SAFETY: an aligned value that lives as long as the map; a flow that is replaced meanwhile belongs to a tuple
+        // that no longer exists.
+        let flow = unsafe { &mut *flow };
+        if flow.netns_cookie == netns_cookie {
+            flow.sequence = segment.sequence;
+            flow.asked = 1;
+            return true;
+        }
     }
-    // SAFETY: as above.
-    unsafe { FLOWS.get(key) }.is_some_and(|flow| flow.netns_cookie == netns_cookie)
+    // SAFETY: one word, replaced whole.
+    unsafe { SYNS.get(key) }.is_some_and(|cookie| *cookie == netns_cookie)
+}
+
+/// Tells whether this SYN bears the tuple of a pod of this node and is not the one that left its link: a neighbour
+/// without a guard may send from any address, and a flow lives as long as its socket, also when its server is gone.
+#[inline(always)]
+fn is_forged(key: &FlowKey, segment: &Segment, netns_cookie: u64) -> bool {
+    // SAFETY: as above: a flow that is replaced while it is read belongs to a tuple that no longer exists.
+    let Some(flow) = (unsafe { FLOWS.get(key) }) else { return false };
+    flow.kind == flow_kind::POD
+        && flow.netns_cookie != netns_cookie
+        && flow.asked != 0
+        && flow.sequence != segment.sequence
 }
 
 /// ICMP steers neighbours and routers: a pod speaks of its own addresses only, and is no router.

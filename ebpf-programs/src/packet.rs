@@ -194,9 +194,18 @@ pub fn ports(skb: *mut __sk_buff, packet: &Packet) -> Option<Ports> {
     Some(Ports { source: u16::from_be_bytes([a, b]), destination: u16::from_be_bytes([c, d]) })
 }
 
-/// Returns the ports of a TCP packet, and whether it asks for a connection; a header that is not there whole is none.
+/// The header of a TCP packet.
+#[derive(Clone, Copy)]
+pub struct Segment {
+    pub ports: Ports,
+    pub sequence: u32,
+    /// Whether it asks for a connection: SYN without ACK.
+    pub asks: bool,
+}
+
+/// Returns the header of a TCP packet; one that is not there whole is none.
 #[inline(always)]
-pub fn segment(skb: *mut __sk_buff, packet: &Packet) -> Option<(Ports, bool)> {
+pub fn segment(skb: *mut __sk_buff, packet: &Packet) -> Option<Segment> {
     const SYN: u8 = 2;
     const ACK: u8 = 16;
     let header: [u8; 20] = load(skb, packet.transport)?;
@@ -204,5 +213,6 @@ pub fn segment(skb: *mut __sk_buff, packet: &Packet) -> Option<(Ports, bool)> {
         source: u16::from_be_bytes([header[0], header[1]]),
         destination: u16::from_be_bytes([header[2], header[3]]),
     };
-    Some((ports, header[13] & (SYN | ACK) == SYN))
+    let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    Some(Segment { ports, sequence, asks: header[13] & (SYN | ACK) == SYN })
 }

@@ -31,6 +31,10 @@ pub struct Flow {
     pub peer: SocketAddress,
     /// REDIRECTED: the address that the application dialled. Else zero.
     pub dialled: SocketAddress,
+    /// POD: the sequence number of the SYN, as it left the pod's link; only that SYN is this flow's.
+    pub sequence: u32,
+    /// POD: 1 once the SYN was seen on the pod's link; 0 before, and for pods without a guard.
+    pub asked: u32,
 }
 
 /// Who opened a flow.
@@ -45,4 +49,4 @@ pub mod flow_kind {
     pub const HOST: u32 = 4;
 }
 
-const _: () = assert!(size_of::<FlowKey>() == 36 && size_of::<Flow>() == 56);
+const _: () = assert!(size_of::<FlowKey>() == 36 && size_of::<Flow>() == 64);
