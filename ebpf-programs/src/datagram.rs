@@ -3,13 +3,13 @@
 
 use crate::{
     guard::Refusal,
-    maps::{DATAGRAMS, DESTINATIONS, ENDPOINTS, HOST_SOCKETS, refused},
+    maps::{DATAGRAMS, DESTINATIONS, ENDPOINTS, GUARDS, HOST_SOCKETS, refused},
     packet::{self, Packet, Ports},
     verdicts,
 };
 use ambit_abi::{
-    Address, DATAGRAM_LIFE_NS, DATAGRAM_REFRESH_NS, Datagram, Destination, Event, FlowKey, Guard, UDP,
-    endpoint_flag, event_reason, pod_flag, verdict,
+    Address, DATAGRAM_LIFE_NS, DATAGRAM_REFRESH_NS, Datagram, DatagramKey, Destination, Event, FlowKey,
+    Guard, UDP, datagram_side, endpoint_flag, event_reason, pod_flag, verdict,
 };
 use aya_ebpf::{
     bindings::__sk_buff,
@@ -26,14 +26,14 @@ pub fn leaves(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<(),
     let key = packet.key(ports);
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_ns() };
-    if !may_leave(guard, &packet.destination, u32::from(UDP), ports.destination)
-        && fresh(&reverse(&key), guard.netns_cookie, now).is_none()
-    {
+    // The answer to one that was let in is no call of the pod's own: nobody may take it for one and call back.
+    if refreshed(&reverse(&key), guard.pod.slot, datagram_side::SERVED, now) {
+        return Ok(());
+    }
+    if !may_leave(guard, &packet.destination, u32::from(UDP), ports.destination) {
         return Err(Refusal { ports, ..Refusal::new(event_reason::EGRESS) });
     }
-    remember(key, guard, guard.pod.slot, now);
-    // Behind a service's address the destination changes on the way; the source does not.
-    remember(from_anywhere(&key), guard, guard.pod.slot, now);
+    remember(&key, guard.pod.slot, datagram_side::CALL, now);
     Ok(())
 }
 
@@ -46,19 +46,15 @@ pub fn arrives(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<()
     let key = packet.key(ports);
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_ns() };
-    if fresh(&reverse(&key), guard.netns_cookie, now).is_some() {
-        remember(reverse(&key), guard, guard.pod.slot, now);
+    if refreshed(&reverse(&key), guard.pod.slot, datagram_side::CALL, now) {
         return Ok(());
     }
-    let (answer, source_slot) = ask(skb, guard, &key, ports, now);
+    let (answer, source_slot) = ask(skb, guard, &key, ports);
     if answer == verdict::PASS || answer == verdict::ASK {
         if answer == verdict::ASK {
             tell(guard, &key, source_slot);
         }
-        // The answer to a stranger that was let in is no call of the pod's own.
-        if guard.pod.flags & pod_flag::EGRESS_MESH != 0 && source_slot == 0 {
-            remember(key, guard, 0, now);
-        }
+        remember(&key, guard.pod.slot, datagram_side::SERVED, now);
         return Ok(());
     }
     let reason = if source_slot == 0 { event_reason::DATAGRAM } else { event_reason::POLICY };
@@ -74,8 +70,8 @@ fn tell(guard: &Guard, key: &FlowKey, source_slot: u32) {
 
 /// Returns the verdict on a datagram that is no reply, and the slot of the pod that sent it, where that is known.
 #[inline(always)]
-fn ask(skb: *mut __sk_buff, guard: &Guard, key: &FlowKey, ports: Ports, now: u64) -> (u32, u32) {
-    let sender = sender(key, now);
+fn ask(skb: *mut __sk_buff, guard: &Guard, key: &FlowKey, ports: Ports) -> (u32, u32) {
+    let sender = sender(skb, key);
     if sender != 0 {
         return (verdicts::datagram(guard.pod.slot, sender, &key.source, ports.destination), sender);
     }
@@ -95,16 +91,15 @@ fn host_passes(guard: &Guard) -> bool {
     })
 }
 
-/// Returns the slot of the pod of this node that sent from this address and port just now; 0: none.
+/// Returns the slot of the pod of this node out of whose link the datagram came; 0: none. The address alone proves
+/// nothing: neighbours without a guard, and tunnels that end on the node, may bear any.
 #[inline(always)]
-fn sender(key: &FlowKey, now: u64) -> u32 {
-    // SAFETY: the agent replaces values whole.
-    let Some(endpoint) = (unsafe { ENDPOINTS.get(key.source) }) else { return 0 };
-    let (slot, netns_cookie) = (endpoint.slot, endpoint.netns_cookie);
-    match fresh(&from_anywhere(key), netns_cookie, now) {
-        Some(sender) if sender == slot => slot,
-        _ => 0,
-    }
+fn sender(skb: *mut __sk_buff, key: &FlowKey) -> u32 {
+    // SAFETY: the context is valid for the whole run.
+    let device = unsafe { (*skb).ingress_ifindex };
+    // SAFETY: the agent replaces values whole; an old one decides as it did a moment ago.
+    let Some(from) = (unsafe { GUARDS.get(device) }) else { return 0 };
+    if key.source.same(&from.pod.ipv4) || key.source.same(&from.pod.ipv6) { from.pod.slot } else { 0 }
 }
 
 /// Tells whether the pod may call this address.
@@ -121,12 +116,12 @@ pub fn may_leave(guard: &Guard, destination: &Address, protocol: u32, port: u16)
     verdicts::egress(guard.pod.slot, destination, UDP, port) == verdict::PASS
 }
 
-/// Tells whether what a pod sends answers a datagram that was let in.
+/// Tells whether what the pod with this slot sends answers a datagram that was let in.
 #[inline(always)]
-pub fn is_answer(key: &FlowKey, netns_cookie: u64) -> bool {
+pub fn is_answer(key: &FlowKey, slot: u32) -> bool {
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_ns() };
-    fresh(&reverse(key), netns_cookie, now).is_some()
+    refreshed(&reverse(key), slot, datagram_side::SERVED, now)
 }
 
 #[inline(always)]
@@ -139,30 +134,26 @@ fn reverse(key: &FlowKey) -> FlowKey {
     }
 }
 
+/// Tells whether the pod with this slot has such an exchange, not too old, and keeps it from growing old.
 #[inline(always)]
-fn from_anywhere(key: &FlowKey) -> FlowKey {
-    FlowKey { destination: Address::UNSPECIFIED, destination_port: 0, ..*key }
-}
-
-/// Returns the sender's slot of a remembered exchange that is not too old.
-#[inline(always)]
-fn fresh(key: &FlowKey, netns_cookie: u64, now: u64) -> Option<u32> {
-    // SAFETY: entries are replaced whole; the time alone is written in place.
-    let known = unsafe { DATAGRAMS.get(key) }?;
-    let young = now.wrapping_sub(known.seen_ns) < DATAGRAM_LIFE_NS;
-    (young && known.netns_cookie == netns_cookie).then_some(known.slot)
-}
-
-#[inline(always)]
-fn remember(key: FlowKey, guard: &Guard, slot: u32, now: u64) {
-    // SAFETY: as above.
-    if let Some(known) = unsafe { DATAGRAMS.get(key) }
-        && known.netns_cookie == guard.netns_cookie
-        && known.slot == slot
-        && now.wrapping_sub(known.seen_ns) < DATAGRAM_REFRESH_NS
-    {
-        return;
+fn refreshed(first: &FlowKey, slot: u32, side: u32, now: u64) -> bool {
+    let Some(known) = DATAGRAMS.get_ptr_mut(DatagramKey { first: *first, slot }) else { return false };
+    // SAFETY: an aligned value that lives as long as the map; a time that is lost to a race is harmless.
+    let known = unsafe { &mut *known };
+    let age = now.wrapping_sub(known.seen_ns);
+    if known.side != side || age >= DATAGRAM_LIFE_NS {
+        return false;
     }
-    let entry = Datagram { netns_cookie: guard.netns_cookie, seen_ns: now, slot, _pad: 0 };
-    let _ = DATAGRAMS.insert(key, entry, 0);
+    if age >= DATAGRAM_REFRESH_NS {
+        known.seen_ns = now;
+    }
+    true
+}
+
+#[inline(always)]
+fn remember(first: &FlowKey, slot: u32, side: u32, now: u64) {
+    if !refreshed(first, slot, side, now) {
+        let entry = Datagram { seen_ns: now, side, _pad: 0 };
+        let _ = DATAGRAMS.insert(DatagramKey { first: *first, slot }, entry, 0);
+    }
 }

@@ -70,7 +70,7 @@ pub fn sends(address: *mut bpf_sock_addr, destination: &SocketAddress) -> bool {
     }
     // SAFETY: the verifier knows the socket of the context, which is never null here.
     let port = unsafe { (*socket).src_port } as u16;
-    if datagram::is_answer(&sent(pod, port, destination), netns) {
+    if datagram::is_answer(&sent(pod, port, destination), pod.slot) {
         return true;
     }
     refused(pod.slot, event(pod, destination, UDP, event_reason::EGRESS));

@@ -1,9 +1,9 @@
 //! The maps, and the few accesses that the hooks share.
 
 use ambit_abi::{
-    Address, AgentSocket, Backend, ClassKey, Config, Datagram, Destination, Endpoint, Event, Flow, FlowKey,
-    FragmentKey, Guard, ListenerKey, Pod, REPORTS_PER_SECOND, Refused, RefusedKey, ServiceEntry, SocketState,
-    VerdictKey, event_reason,
+    Address, AgentSocket, Backend, ClassKey, Config, Datagram, DatagramKey, Destination, Endpoint, Event,
+    Flow, FlowKey, FragmentKey, Guard, ListenerKey, Pod, REPORTS_PER_SECOND, Refused, RefusedKey,
+    ServiceEntry, SocketState, VerdictKey, event_reason,
 };
 use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
@@ -55,7 +55,7 @@ pub static SYNS: LruHashMap<FlowKey, u64, 16_384> = LruHashMap::new();
 pub static GUARDS: HashMap<u32, Guard, 4096> = HashMap::new();
 /// UDP exchanges.
 #[btf_map]
-pub static DATAGRAMS: LruHashMap<FlowKey, Datagram, 65_536> = LruHashMap::new();
+pub static DATAGRAMS: LruHashMap<DatagramKey, Datagram, 65_536> = LruHashMap::new();
 /// Packets whose first fragment was let through, with the time.
 #[btf_map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, u64, 16_384> = LruHashMap::new();

@@ -11,8 +11,8 @@ use crate::{
     tables::{Raw, Table, from_abi, to_abi},
 };
 use ambit_abi::{
-    Address, CONFIG_AWAITING, Datagram, Flow, FlowKey, Guard, Refused, RefusedKey, SocketAddress,
-    event_reason, flow_kind,
+    Address, CONFIG_AWAITING, Datagram, DatagramKey, Flow, FlowKey, Guard, Refused, RefusedKey,
+    SocketAddress, event_reason, flow_kind,
 };
 use aya::{
     Ebpf,
@@ -54,7 +54,7 @@ pub(crate) struct GuardMaps {
     guards: Table<u32, Raw<Guard>>,
     syns: Table<Raw<FlowKey>, u64>,
     awaited: Table<Raw<Address>, u32>,
-    pub(crate) datagrams: Table<Raw<FlowKey>, Raw<Datagram>>,
+    pub(crate) datagrams: Table<Raw<DatagramKey>, Raw<Datagram>>,
     pub(crate) refused: Table<Raw<RefusedKey>, Raw<Refused>>,
 }
 

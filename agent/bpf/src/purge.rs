@@ -17,8 +17,8 @@ impl Kernel {
                 self.flows.remove(&key)?;
             }
         }
-        for (key, datagram) in self.guard.datagrams.entries()? {
-            if is_gone(datagram.0.slot) {
+        for (key, _) in self.guard.datagrams.entries()? {
+            if is_gone(key.0.slot) {
                 self.guard.datagrams.remove(&key)?;
             }
         }

@@ -2,8 +2,8 @@
 
 use crate::{KernelError, error::map_error};
 use ambit_abi::{
-    Address, AgentSocket, Backend, ClassKey, Config, Datagram, Destination, Endpoint, Flow, FlowKey, Guard,
-    ListenerKey, Pod, Refused, RefusedKey, ServiceEntry, SocketAddress, VerdictKey,
+    Address, AgentSocket, Backend, ClassKey, Config, Datagram, DatagramKey, Destination, Endpoint, Flow,
+    FlowKey, Guard, ListenerKey, Pod, Refused, RefusedKey, ServiceEntry, SocketAddress, VerdictKey,
 };
 use aya::{
     Pod as Plain,
@@ -38,6 +38,7 @@ plain!(
     ClassKey,
     Config,
     Datagram,
+    DatagramKey,
     Destination,
     Endpoint,
     Flow,

@@ -1,6 +1,6 @@
 //! The guard of a pod: what is known of the device on the node's side, and of the packets that pass it.
 
-use crate::{Address, Pod};
+use crate::{Address, FlowKey, Pod};
 
 /// Value of GUARDS, whose key is the index of the device on the node's side of a pod's link.
 #[repr(C)]
@@ -16,19 +16,34 @@ pub struct Guard {
     pub _pad: u32,
 }
 
-/// Value of DATAGRAMS, whose key is the tuple of a UDP exchange as its first packet has it, seen where it left a pod;
-/// with destination and destination port zero: whatever was sent from that address and port.
+/// Key of DATAGRAMS: a UDP exchange of a pod.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct DatagramKey {
+    /// The tuple as its first packet has it.
+    pub first: FlowKey,
+    /// Slot of the pod on whose link it was seen.
+    pub slot: u32,
+}
+
+/// Value of DATAGRAMS.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Datagram {
-    /// Cookie of the network namespace of the pod that sent or received it.
-    pub netns_cookie: u64,
     /// When it was last seen, in nanoseconds of the kernel's monotonic clock.
     pub seen_ns: u64,
-    /// Slot of the pod that sent it; 0 when it came from elsewhere and was let in.
-    pub slot: u32,
+    /// One of `datagram_side`.
+    pub side: u32,
     /// Always zero.
     pub _pad: u32,
+}
+
+/// Who began a UDP exchange.
+pub mod datagram_side {
+    /// The pod: whatever comes back is the answer.
+    pub const CALL: u32 = 1;
+    /// Somebody else, whom the policies let in: whatever the pod sends back is the answer, and no call of its own.
+    pub const SERVED: u32 = 2;
 }
 
 /// For how long after its last packet a UDP exchange admits replies, in nanoseconds.
@@ -87,5 +102,6 @@ pub const CANARY_V4: Address = Address::from_v4_be(u32::from_be_bytes([192, 0, 2
 pub const CANARY_V6: Address =
     Address::from_octets([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 15]);
 
-const _: () = assert!(size_of::<Guard>() == 56 && size_of::<Datagram>() == 24);
+const _: () =
+    assert!(size_of::<Guard>() == 56 && size_of::<Datagram>() == 16 && size_of::<DatagramKey>() == 40);
 const _: () = assert!(size_of::<FragmentKey>() == 44 && size_of::<Refused>() == 24);

@@ -26,8 +26,8 @@ pub use decide::{Arrival, Inbound, decide};
 pub use event::{Event, event_reason};
 pub use flow::{Flow, FlowKey, flow_kind};
 pub use guard::{
-    CANARY_V4, CANARY_V6, DATAGRAM_LIFE_NS, DATAGRAM_REFRESH_NS, Datagram, FRAGMENT_LIFE_NS, FragmentKey,
-    Guard, REPORTS_PER_SECOND, Refused, RefusedKey,
+    CANARY_V4, CANARY_V6, DATAGRAM_LIFE_NS, DATAGRAM_REFRESH_NS, Datagram, DatagramKey, FRAGMENT_LIFE_NS,
+    FragmentKey, Guard, REPORTS_PER_SECOND, Refused, RefusedKey, datagram_side,
 };
 pub use pod::{Destination, Endpoint, ListenerKey, Pod, endpoint_flag, listener_kind, pod_flag};
 pub use service::{Backend, ServiceEntry};

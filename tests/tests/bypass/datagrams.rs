@@ -105,8 +105,10 @@ fn a_policy_lets_in_the_datagrams_of_those_it_names() {
                 let before = world.dropped("mallory");
                 send(&world.mallory, used, to, &more);
                 world.wait_dropped("mallory", before);
-                // A pod that nobody guards: an address of web's that web does not use.
-                send(&world.outside, address(&world.web, to, 35_001), to, &more);
+                // A pod that nobody guards, from where web has just sent, and from where it has not.
+                for source in [used, address(&world.web, to, 35_001)] {
+                    send(&world.outside, source, to, &more);
+                }
             }
         }
     }

@@ -19,7 +19,7 @@ fn assert_addresses(seen: &Connects, client: &Pod, dialled: SocketAddr, served: 
 
 #[test]
 fn both_sides_see_real_addresses_by_service_and_pod_ip_in_both_families() {
-    let mesh = Mesh::start("addresses", "strict", &[]);
+    let mesh = Mesh::start("addresses", "strict", &["--same-node", "encrypt"]);
     for (pod, service, agent) in [(&mesh.near, &mesh.near_service, 0), (&mesh.far, &mesh.far_service, 1)] {
         // The listener takes both families: an IPv4 client comes to it as a mapped address.
         let _server = pod.serve("hello", 8080);
@@ -66,7 +66,7 @@ fn what_crosses_the_link_between_nodes_is_tls_only() {
 
 #[test]
 fn pods_of_one_node_talk_through_the_mesh_without_leaving_the_node() {
-    let mesh = Mesh::start("near", "strict", &[]);
+    let mesh = Mesh::start("near", "strict", &["--same-node", "encrypt"]);
     let _server = mesh.near.serve("echo", 8080);
     let capture = mesh.bed.capture();
     let mut held = mesh.client.traffic_spawn(&["hold", &mesh.near_service.addr().to_string()]);

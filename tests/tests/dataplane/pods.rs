@@ -31,7 +31,7 @@ fn programs(pod: &Pod) -> Vec<String> {
 
 #[test]
 fn nothing_is_installed_in_an_enrolled_pod() {
-    let mesh = Mesh::start("pods", "strict", &[]);
+    let mesh = Mesh::start("pods", "strict", &["--same-node", "encrypt"]);
     let outside = mesh.b.pod(ambit_harness::PodSpec::new("other", "outside"));
     mesh.bed.apply();
     let _servers = [mesh.near.serve("echo", 8080), mesh.far.serve("echo", 8080)];

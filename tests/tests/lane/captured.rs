@@ -22,7 +22,7 @@ fn a_pod_whose_hook_is_taken_off_is_not_captured_until_it_is_proven_again() {
         Some(pod(&lane, "db")).filter(|pod| pod["captured"] == true && !pod["tested_at"].is_null())
     });
     assert!(first["problem"].is_null(), "{first}");
-    for program in ["from_pod_", "to_pod_", "lookup_", "connect4_", "sockops_"] {
+    for program in ["from_pod_", "to_pod_", "lookup_", "connect4_", "connection_"] {
         let pins: Vec<_> = fs::read_dir(&links).unwrap().map(|entry| entry.unwrap().path()).collect();
         let is_ours =
             |path: &&std::path::PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(program);

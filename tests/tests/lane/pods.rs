@@ -49,7 +49,7 @@ fn a_direct_connection_is_listed_and_reset_once_it_is_refused() {
 fn with_encrypt_pods_of_one_node_use_the_tunnel_as_the_policy_says() {
     let lane = Lane::start("encrypt", "hello", &["--same-node", "encrypt"]);
     lane.assert_policy_holds();
-    assert_eq!(lane.agent.status()["connections"]["tunnels"], 1);
+    assert!(lane.agent.status()["connections"]["tunnels"].as_u64() > Some(0));
     let _echo = lane.db.serve("echo", 8081);
     lane.bed.write_object("policy.yaml", &ONLY_WEB.replace("8080", "\"8080-8081\""));
     lane.bed.apply();
