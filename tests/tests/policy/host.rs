@@ -37,8 +37,7 @@ fn a_deny_of_the_host_refuses_the_kubelet_and_nobody_else() {
     expect(&kubelet, to, true);
     world.policy(&policy("Deny", "[{from: [{host: true}]}]"));
     expect(&kubelet, to, false);
-    let denial = world.denials().pop().unwrap();
-    assert_eq!(denial["source"], "host");
+    let denial = world.denial("host", "deny-match");
     assert!(denial["summary"].as_str().unwrap().contains("AccessPolicy calc/tested, rules[0]"), "{denial}");
     for other in [&system, &far_kubelet, &world.mathfanboy, &world.percentage, &world.strangers[0]] {
         expect(other, to, true);

@@ -2,8 +2,9 @@
 //! of the mesh.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use ambit_harness::{Agent, Node, Place, Pod, PodSpec, Server, Service, ServiceSpec, Testbed};
+use ambit_harness::{Agent, Node, Place, Pod, PodSpec, Server, Service, ServiceSpec, Testbed, wait_for};
 use serde_json::Value;
 
 /// The port of `multiplication`.
@@ -93,6 +94,15 @@ impl World {
     /// The denials that `ambit status -o json` of the destination's node shows, oldest first.
     pub(crate) fn denials(&self) -> Vec<Value> {
         self.agents[0].status()["recent_denials"].as_array().unwrap().clone()
+    }
+
+    /// The latest denial of this caller for this reason, once it is reported: the kernel's own come a moment later.
+    #[track_caller]
+    pub(crate) fn denial(&self, source: &str, reason: &str) -> Value {
+        wait_for(&format!("{source} to be denied: {reason}"), Duration::from_secs(10), || {
+            let matches = |denial: &Value| denial["source"] == source && denial["reason"] == reason;
+            self.denials().into_iter().rfind(matches)
+        })
     }
 
     /// Log lines of the destination's node that contain `text`.
