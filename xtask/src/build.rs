@@ -19,8 +19,8 @@ const OBJECT: &str = "ambit-ebpf.o";
 const TRIPLE: &str = "bpfel-unknown-none";
 /// The package of the `ambit` binary.
 pub(crate) const AGENT: &[&str] = &["ambit-agent"];
-/// The packages whose binaries the demo and the kernel tests start.
-pub(crate) const EVERYTHING: &[&str] = &["ambit-agent", "ambit-harness", "ambit-demo"];
+/// The packages whose binaries the demo, the benchmark and the kernel tests start.
+pub(crate) const EVERYTHING: &[&str] = &["ambit-agent", "ambit-harness", "ambit-demo", "ambit-bench"];
 
 /// Builds the BPF object, setting up its toolchain first, and returns where it lies.
 ///

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
-mod demo;
+mod launch;
 mod lint;
 mod setup;
 mod test;
@@ -48,6 +48,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Measures ambit's speed against no mesh, in a release build (root).
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Arguments of the benchmark, such as `--quick` or `-o json`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Runs the lints, the unit tests and the kernel tests (root), or the part that FILTER names.
     Test(test::Request),
     /// Runs kernel tests on the oldest kernel that is tested, Debian's 6.1, in an emulator.
@@ -83,7 +90,8 @@ fn run(task: Task) -> Result<ExitCode> {
             println!("{}", workspace.binary(profile, "ambit").display());
             ExitCode::SUCCESS
         }
-        Task::Demo { args } => demo::run(&workspace, &args)?,
+        Task::Demo { args } => launch::demo(&workspace, &args)?,
+        Task::Bench { args } => launch::bench(&workspace, &args)?,
         Task::Test(request) => test::run(&workspace, &request)?,
         Task::Vm(request) => vm::run(&workspace, &request)?,
         Task::Lint => {
