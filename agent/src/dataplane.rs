@@ -16,6 +16,7 @@ mod pool;
 mod proof;
 mod relay;
 mod tally;
+mod trunk;
 mod tunnel;
 
 pub use links::{Links, links};

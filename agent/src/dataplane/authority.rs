@@ -50,10 +50,19 @@ pub(crate) fn application_port(
         Err(_) => behind_service(host, port, pod, snapshot)
             .ok_or_else(|| AuthorityError::OtherService(authority.to_string()))?,
     };
-    if port == ambit_abi::TUNNEL_PORT {
-        return Err(AuthorityError::OwnPort(port));
+    served(port)
+}
+
+/// Returns a port that an application may have.
+///
+/// # Errors
+/// `Malformed` or `OwnPort`.
+pub(crate) fn served(port: u16) -> Result<u16, AuthorityError> {
+    match port {
+        0 => Err(AuthorityError::Malformed),
+        ambit_abi::TUNNEL_PORT => Err(AuthorityError::OwnPort(port)),
+        port => Ok(port),
     }
-    Ok(port)
 }
 
 /// Returns the port on which `pod` serves the port of the service with this name.

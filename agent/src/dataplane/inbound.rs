@@ -3,13 +3,17 @@
 
 use super::{
     Dataplane, LocalPod,
-    authority::{application_port, forwarded_client},
+    authority::{self, AuthorityError, application_port, forwarded_client},
     dial,
     live::{Caller, Direction, Facts, Path, Permit},
     relay::{End, Socket, TunnelEnd, relay},
+    trunk::{Asked, Carried, Reply, Trunk},
     tunnel,
 };
-use crate::{identity::tls, observe::chain};
+use crate::{
+    identity::tls::{self, Secured},
+    observe::chain,
+};
 use ambit_abi::TUNNEL_PORT;
 use ambit_core::{
     identity::SpiffeId,
@@ -19,6 +23,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::{Method, Request, Response, StatusCode};
 use std::{
+    any::Any,
     net::SocketAddr,
     sync::{
         Arc,
@@ -142,11 +147,13 @@ async fn serve_tunnel(
         return;
     }
     let handshake = async {
-        let (stream, peer) = tls::accept(stream, identity.server_config()).await?;
-        let connection = tunnel::server().handshake::<_, Bytes>(stream).await?;
-        anyhow::Ok((connection, peer))
+        let (secured, peer) = tls::accept(stream, identity.server_config()).await?;
+        anyhow::Ok(match secured.protocol() {
+            tls::Protocol::Trunk => (Spoken::Trunk(secured), peer),
+            tls::Protocol::Http2 => (Spoken::Http2(tunnel::server().handshake(secured).await?), peer),
+        })
     };
-    let (mut connection, peer) = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+    let (spoken, peer) = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => {
             plane.decisions.refused_handshake(&pod.key, client, &format!("{error:#}"));
@@ -159,58 +166,18 @@ async fn serve_tunnel(
     };
     drop(place);
     let _tunnel = plane.tunnels.enter();
-    let mut draining = plane.draining.subscribe();
-    let caller = Arc::new(PeerTunnel { plane, pod, peer: peer.id, client, local });
-    let streams = Arc::new(AtomicUsize::new(0));
     let expiry = peer.not_after.duration_since(SystemTime::now()).unwrap_or_default();
-    let mut expired = std::pin::pin!(tokio::time::sleep(expiry));
-    let mut dead = std::pin::pin!(tunnel::dead(connection.ping_pong()));
-    let mut check = tokio::time::interval(IDLE_CHECK);
-    let mut used = Instant::now();
-    let mut closing = false;
-    loop {
-        tokio::select! {
-            accepted = connection.accept() => match accepted {
-                Some(Ok((request, mut respond))) => {
-                    used = Instant::now();
-                    let Some(place) = caller.pod.place() else {
-                        respond.send_reset(Reason::REFUSED_STREAM);
-                        continue;
-                    };
-                    let caller = Arc::clone(&caller);
-                    let (open, carried) = (OpenStream::new(&streams), caller.plane.carried.enter());
-                    tokio::spawn(async move {
-                        caller.serve(request, respond).await;
-                        drop((open, place, carried));
-                    });
-                }
-                Some(Err(error)) => {
-                    tracing::debug!(src.addr = %client, %error, "tunnel failed");
-                    return;
-                }
-                None => return,
-            },
-            () = &mut dead => return,
-            // The peer proves who it is with its next certificate, on a new tunnel.
-            () = &mut expired, if !closing => {
-                closing = true;
-                connection.graceful_shutdown();
-            }
-            // Another agent serves the pod from now on, or will.
-            _ = draining.wait_for(|draining| *draining), if !closing => {
-                closing = true;
-                connection.graceful_shutdown();
-            }
-            _ = check.tick(), if !closing => {
-                if streams.load(Ordering::Acquire) > 0 {
-                    used = Instant::now();
-                } else if used.elapsed() > IDLE {
-                    closing = true;
-                    connection.graceful_shutdown();
-                }
-            }
-        }
+    let caller = Arc::new(PeerTunnel { plane, pod, peer: peer.id, client, local });
+    match spoken {
+        Spoken::Trunk(secured) => caller.serve_trunk(secured, expiry).await,
+        Spoken::Http2(connection) => caller.serve_http2(connection, expiry).await,
     }
+}
+
+/// What a peer speaks inside TLS.
+enum Spoken {
+    Http2(h2::server::Connection<Secured<TcpStream>, Bytes>),
+    Trunk(Secured<TcpStream>),
 }
 
 /// Counts an open stream.
@@ -239,6 +206,105 @@ struct PeerTunnel {
 }
 
 impl PeerTunnel {
+    /// Waits until no more streams are to be opened: the peer's certificate expires after `expiry`, another agent
+    /// serves the pod, or nobody has used the tunnel for long.
+    async fn until_leaving(&self, expiry: Duration, streams: impl Fn() -> usize) {
+        let mut draining = self.plane.draining.subscribe();
+        // The peer proves who it is with its next certificate, on a new tunnel.
+        let mut expired = std::pin::pin!(tokio::time::sleep(expiry));
+        let mut check = tokio::time::interval(IDLE_CHECK);
+        let mut used = Instant::now();
+        while used.elapsed() <= IDLE {
+            tokio::select! {
+                () = &mut expired => return,
+                _ = draining.wait_for(|draining| *draining) => return,
+                _ = check.tick() => if streams() > 0 {
+                    used = Instant::now();
+                }
+            }
+        }
+    }
+
+    async fn serve_http2(
+        self: Arc<Self>,
+        mut connection: h2::server::Connection<Secured<TcpStream>, Bytes>,
+        expiry: Duration,
+    ) {
+        let streams = Arc::new(AtomicUsize::new(0));
+        let mut dead = std::pin::pin!(tunnel::dead(connection.ping_pong()));
+        let mut leaving = std::pin::pin!(self.until_leaving(expiry, || streams.load(Ordering::Acquire)));
+        let mut closing = false;
+        loop {
+            tokio::select! {
+                accepted = connection.accept() => match accepted {
+                    Some(Ok((request, mut respond))) => {
+                        let Some(place) = self.pod.place() else {
+                            respond.send_reset(Reason::REFUSED_STREAM);
+                            continue;
+                        };
+                        let caller = Arc::clone(&self);
+                        let (open, carried) = (OpenStream::new(&streams), caller.plane.carried.enter());
+                        tokio::spawn(async move {
+                            caller.serve(request, respond).await;
+                            drop((open, place, carried));
+                        });
+                    }
+                    Some(Err(error)) => {
+                        tracing::debug!(src.addr = %self.client, %error, "tunnel failed");
+                        return;
+                    }
+                    None => return,
+                },
+                () = &mut dead => return,
+                () = &mut leaving, if !closing => {
+                    closing = true;
+                    connection.graceful_shutdown();
+                }
+            }
+        }
+    }
+
+    async fn serve_trunk(self: Arc<Self>, secured: Secured<TcpStream>, expiry: Duration) {
+        let caller = Arc::clone(&self);
+        let (trunk, driver) = Trunk::accept(secured, move |asked, reply| {
+            let Some(place) = caller.pod.place() else { return reply.pass() };
+            let (caller, carried) = (Arc::clone(&caller), caller.plane.carried.enter());
+            tokio::spawn(async move { caller.answer(asked, reply, (place, carried)).await });
+        });
+        let mut driver = std::pin::pin!(driver);
+        let mut leaving = std::pin::pin!(self.until_leaving(expiry, || trunk.streams()));
+        let mut closing = false;
+        loop {
+            tokio::select! {
+                ended = &mut driver => {
+                    if let Err(error) = ended {
+                        tracing::debug!(src.addr = %self.client, reason = %chain(&error), "trunk failed");
+                    }
+                    return;
+                }
+                () = &mut leaving, if !closing => {
+                    closing = true;
+                    trunk.leave();
+                }
+            }
+        }
+    }
+
+    /// Decides on a stream of a trunk, and hands it over with the application.
+    async fn answer(&self, asked: Asked, reply: Reply, held: impl Any + Send) {
+        let client = SocketAddr::new(self.client.ip(), asked.client_port);
+        let opened = match authority::served(asked.port) {
+            Ok(port) => self.admit_and_dial(port, client).await,
+            Err(error) => Err(self.bad_request(&error)),
+        };
+        match opened {
+            Ok((permit, application)) => {
+                reply.accept(Carried::new(application, permit, Direction::Inbound, held));
+            }
+            Err(status) => reply.refuse(status.as_u16()),
+        }
+    }
+
     async fn serve(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let status = match self.open(&request).await {
             Ok((permit, application)) => {
@@ -265,14 +331,22 @@ impl PeerTunnel {
         }
         let pod = self.local.ip();
         let asked = application_port(request.uri().authority(), pod, &self.plane.state.load());
-        let port = asked.map_err(|error| {
-            self.plane.decisions.limited(|| {
-                tracing::info!(src.addr = %self.client, src.id = %self.peer, pod = %self.pod.key, reason = %error, "tunnel refused");
-            });
-            StatusCode::BAD_REQUEST
-        })?;
+        let port = asked.map_err(|error| self.bad_request(&error))?;
         let client = forwarded_client(request.headers(), self.client.ip()).unwrap_or(self.client);
-        let server = SocketAddr::new(pod, port);
+        self.admit_and_dial(port, client).await
+    }
+
+    /// Reports what the peer cannot ask for.
+    fn bad_request(&self, error: &AuthorityError) -> StatusCode {
+        self.plane.decisions.limited(|| {
+            tracing::info!(src.addr = %self.client, src.id = %self.peer, pod = %self.pod.key, reason = %error, "tunnel refused");
+        });
+        StatusCode::BAD_REQUEST
+    }
+
+    /// Decides on a connection to a port of the pod, and dials the application.
+    async fn admit_and_dial(&self, port: u16, client: SocketAddr) -> Result<(Permit, Socket), StatusCode> {
+        let server = SocketAddr::new(self.local.ip(), port);
         let facts = facts(&self.pod, Caller::Identity(self.peer.clone()), client, server, Path::Tunnel);
         let permit = admit(&self.plane, facts).ok_or(StatusCode::UNAUTHORIZED)?;
         let application =

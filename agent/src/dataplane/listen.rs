@@ -99,10 +99,7 @@ async fn accept(plane: Arc<Dataplane>, pod: Arc<LocalPod>, listener: Arc<TcpList
         };
         if kind == listener_kind::OUTBOUND {
             let carried = plane.carried.enter();
-            tokio::spawn(async move {
-                outbound::serve(plane, pod, stream, client).await;
-                drop((place, carried));
-            });
+            tokio::spawn(outbound::serve(plane, pod, stream, client, Arc::new((place, carried))));
         } else {
             let Ok(local) = stream.local_addr().map(canonical) else { continue };
             let entry = plane.accepted.enter(client, local);

@@ -13,7 +13,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::SystemTime,
 };
@@ -145,10 +145,20 @@ pub struct ConnectionRow {
     pub draining: bool,
 }
 
+/// Whether a connection is to be closed.
+#[derive(Default)]
+struct Close {
+    revoked: AtomicBool,
+    notify: Arc<Notify>,
+}
+
+/// Waits until a connection is no longer allowed.
+pub(crate) type Revoked = tokio::sync::futures::OwnedNotified;
+
 struct Entry {
     facts: Facts,
     counters: Arc<Counters>,
-    close: Arc<Notify>,
+    close: Arc<Close>,
     opened: SystemTime,
 }
 
@@ -165,13 +175,23 @@ pub struct Permit {
     id: u64,
     /// Bytes of the connection.
     pub counters: Arc<Counters>,
-    close: Arc<Notify>,
+    close: Arc<Close>,
 }
 
 impl Permit {
     /// Waits until the connection is no longer allowed.
     pub async fn revoked(&self) {
-        self.close.notified().await;
+        self.close.notify.notified().await;
+    }
+
+    /// As `revoked`, for whoever keeps the wait beside the permit.
+    pub(crate) fn until_revoked(&self) -> Revoked {
+        Arc::clone(&self.close.notify).notified_owned()
+    }
+
+    /// Tells whether the connection is no longer allowed.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.close.revoked.load(Ordering::Acquire)
     }
 }
 
@@ -190,7 +210,7 @@ impl Live {
     /// Lists a connection. It must be listed before it is decided upon, so that no change slips in between.
     pub fn enter(self: &Arc<Self>, facts: Facts) -> Permit {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let (counters, close) = (Arc::new(Counters::default()), Arc::new(Notify::new()));
+        let (counters, close) = (Arc::new(Counters::default()), Arc::new(Close::default()));
         let entry = Entry {
             facts,
             counters: Arc::clone(&counters),
@@ -214,7 +234,8 @@ impl Live {
             };
             // A pod that is gone, or is another one under the same name, has no connections.
             if verdict.as_ref().is_none_or(|verdict| !verdict.allowed) {
-                entry.close.notify_one();
+                entry.close.revoked.store(true, Ordering::Release);
+                entry.close.notify.notify_one();
                 closed.push((facts.clone(), verdict));
             }
         }

@@ -7,7 +7,9 @@ use super::{
     live::{Caller, Direction, Facts, Path, egress_verdict},
     pool::PoolKey,
     relay::{Socket, TunnelEnd, relay},
-    tunnel::{Lease, Tunnel, TunnelError},
+    tally::Counted,
+    trunk::{Carried, Outcome, Trunk},
+    tunnel::{ANSWER_TIMEOUT, Lease, Tunnel, TunnelError},
 };
 use crate::identity::tls;
 use ambit_abi::{TUNNEL_PORT, flow_kind};
@@ -17,7 +19,7 @@ use ambit_core::{
     route::{Route, route},
     state::Snapshot,
 };
-use http::uri::Authority;
+use http::{StatusCode, uri::Authority};
 use std::{
     hash::{BuildHasher, RandomState},
     io,
@@ -25,7 +27,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
 /// How long a connection waits for a destination's agent that does not answer, as while it restarts, and for the
 /// snapshot that says that the destination has moved.
@@ -34,8 +36,17 @@ const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_LAST: Duration = Duration::from_millis(250);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a connection holds for as long as it is carried.
+pub(super) type Held = Arc<(OwnedSemaphorePermit, Counted)>;
+
 /// Serves one connection that was redirected to the agent. Dropped or failed, it ends in a reset.
-pub(crate) async fn serve(plane: Arc<Dataplane>, pod: Arc<LocalPod>, stream: TcpStream, client: SocketAddr) {
+pub(super) async fn serve(
+    plane: Arc<Dataplane>,
+    pod: Arc<LocalPod>,
+    stream: TcpStream,
+    client: SocketAddr,
+    held: Held,
+) {
     let Ok(local) = stream.local_addr().map(canonical) else { return };
     let Ok(socket) = Socket::new(stream) else { return };
     let (target, dialled) = match plane.kernel.flow(client, local) {
@@ -59,7 +70,7 @@ pub(crate) async fn serve(plane: Arc<Dataplane>, pod: Arc<LocalPod>, stream: Tcp
     if plane.proofs.take(pod.slot, client, target) {
         return;
     }
-    let attempt = Attempt { plane: &plane, pod: &pod, client, target, dialled };
+    let attempt = Attempt { plane: &plane, pod: &pod, client, target, dialled, held };
     if let Err(error) = attempt.carry(socket).await {
         plane.decisions.limited(|| {
             tracing::info!(
@@ -95,10 +106,14 @@ struct Attempt<'a> {
     target: SocketAddr,
     /// What the application dialled.
     dialled: SocketAddr,
+    held: Held,
 }
 
+/// Why a connection is not carried through the mesh, and the connection, where it may be tried elsewhere.
+type Failure = (TunnelError, Option<Socket>);
+
 impl Attempt<'_> {
-    async fn carry(&self, socket: Socket) -> Result<(), OutboundError> {
+    async fn carry(&self, mut socket: Socket) -> Result<(), OutboundError> {
         let deadline = Instant::now() + GRACE;
         let mut pause = RETRY_FIRST;
         // The kernel's choice is tried first; after that any endpoint will do.
@@ -119,12 +134,13 @@ impl Attempt<'_> {
                 }
                 (Route::Tunnel { address, destination, service }, _) => {
                     let service = service.or_else(|| self.service(&snapshot));
-                    match self.tunnel(address, &destination, service.as_deref()).await {
-                        Ok((lease, end)) => {
-                            self.relay(socket, lease, end, address, &destination, service.as_deref()).await;
-                            return Ok(());
+                    match self.tunnel(socket, address, &destination, service.as_deref()).await {
+                        Ok(()) => return Ok(()),
+                        Err((error, None)) => return Err(OutboundError::Tunnel(error)),
+                        Err((error, Some(back))) => {
+                            socket = back;
+                            (address.ip(), error)
                         }
-                        Err(error) => (address.ip(), error),
                     }
                 }
             };
@@ -192,29 +208,74 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    async fn relay(
+    /// Carries the connection to `address`, in a tunnel that stands or in a new one. Inside a trunk it is carried on
+    /// when this returns.
+    async fn tunnel(
         &self,
         socket: Socket,
-        lease: Lease,
-        end: TunnelEnd,
         address: SocketAddr,
         destination: &Workload,
         service: Option<&Service>,
-    ) {
-        let permit = self.plane.live.enter(self.facts(address, Some(destination), service));
+    ) -> Result<(), Failure> {
+        let lease = match self.lease(address, destination).await {
+            Ok(lease) => lease,
+            Err(error) => return Err((error, Some(socket))),
+        };
+        let facts = self.facts(address, Some(destination), service);
+        if let Some(trunk) = lease.trunk() {
+            let permit = self.plane.live.enter(facts);
+            let held = (lease, Arc::clone(&self.held));
+            let carried = Carried::new(socket, permit, Direction::Outbound, held);
+            return self.through(&trunk, address.port(), carried).await;
+        }
+        let end = match self.connect(&lease, address, service).await {
+            Ok(end) => end,
+            Err(error) => return Err((error, Some(socket))),
+        };
+        let permit = self.plane.live.enter(facts);
         if let Err(broken) = relay(socket, end, &permit.counters).await {
             tracing::debug!(reason = %crate::observe::chain(&broken), "connection broke");
         }
-        drop(lease);
+        Ok(())
     }
 
-    /// Opens a stream to `address`, in a tunnel that stands or in a new one.
-    async fn tunnel(
+    async fn through(&self, trunk: &Trunk, port: u16, carried: Carried) -> Result<(), Failure> {
+        let opened = tokio::time::timeout(ANSWER_TIMEOUT, trunk.open(port, self.client.port(), carried)).await;
+        match opened {
+            Ok(Outcome::Carried) => Ok(()),
+            Ok(Outcome::Refused(status)) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                Err((TunnelError::Refused(status), None))
+            }
+            Ok(Outcome::NotProcessed(carried, reason)) => {
+                Err((TunnelError::NotProcessed(reason), carried.into_socket()))
+            }
+            Ok(Outcome::Lost(reason)) => Err((TunnelError::Lost(reason), None)),
+            Err(_) => Err((TunnelError::Timeout(ANSWER_TIMEOUT), None)),
+        }
+    }
+
+    /// Opens a stream to `address` in an HTTP/2 tunnel.
+    async fn connect(
         &self,
+        lease: &Lease,
         address: SocketAddr,
-        destination: &Workload,
         service: Option<&Service>,
-    ) -> Result<(Lease, TunnelEnd), TunnelError> {
+    ) -> Result<TunnelEnd, TunnelError> {
+        let authority: Authority =
+            address.to_string().parse().expect("an address with a port is an authority");
+        let host =
+            service.map_or_else(|| self.dialled.to_string(), |service| service.hostname("cluster.local"));
+        let source = self.plane.state.load();
+        let source = source.workload_named(&self.pod.key.namespace, &self.pod.key.name).cloned();
+        let headers = source
+            .map(|source| client_headers(&source, self.client, &host, &self.plane.cluster))
+            .unwrap_or_default();
+        lease.connect(authority, headers).await
+    }
+
+    /// Returns a place in a tunnel to `address`.
+    async fn lease(&self, address: SocketAddr, destination: &Workload) -> Result<Lease, TunnelError> {
         let identity = self.plane.identities.get(&self.pod.identity).ok_or(TunnelError::NoIdentity)?;
         let key = PoolKey {
             slot: self.pod.slot,
@@ -237,17 +298,6 @@ impl Attempt<'_> {
                 .await
                 .map_err(|_| TunnelError::Timeout(HANDSHAKE_TIMEOUT))?
         };
-        let lease = self.plane.pool.lease(&key, &identity.serial, open).await?;
-        let authority: Authority =
-            address.to_string().parse().expect("an address with a port is an authority");
-        let host =
-            service.map_or_else(|| self.dialled.to_string(), |service| service.hostname("cluster.local"));
-        let source = self.plane.state.load();
-        let source = source.workload_named(&self.pod.key.namespace, &self.pod.key.name).cloned();
-        let headers = source
-            .map(|source| client_headers(&source, self.client, &host, &self.plane.cluster))
-            .unwrap_or_default();
-        let end = lease.connect(authority, headers).await?;
-        Ok((lease, end))
+        self.plane.pool.lease(&key, &identity.serial, open).await
     }
 }

@@ -1,8 +1,10 @@
-//! HTTP/2 connections between agents: their settings, and that they notice when the far side is gone.
+//! Tunnels between agents: HTTP/2 connections, their settings, and that they notice when the far side is gone; or
+//! trunks, where both agents are ambit's.
 //!
 //! Knows no identities: whoever opens or accepts a tunnel has verified its peer already.
 
-use super::{relay::TunnelEnd, tally::Tally};
+use super::{relay::TunnelEnd, tally::Tally, trunk::Trunk};
+use crate::identity::tls::{Protocol, Secured};
 use bytes::Bytes;
 use h2::{Ping, PingPong, client::SendRequest};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, uri::Authority};
@@ -15,7 +17,7 @@ use std::{
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 /// Streams of one tunnel at a time; more connections open another tunnel.
 pub(crate) const MAX_STREAMS: u32 = 100;
@@ -32,7 +34,7 @@ const SEND_BUFFER: usize = 256 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the far side may take to connect to its application, above what it allows itself.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why a stream could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,12 @@ pub(crate) enum TunnelError {
     /// The far side took too long.
     #[error("the destination's agent did not answer within {} s", .0.as_secs())]
     Timeout(Duration),
+    /// The far side did not look at it.
+    #[error("the destination's agent did not take it: {0}")]
+    NotProcessed(String),
+    /// The tunnel broke when bytes were on their way, which may have arrived.
+    #[error("the tunnel broke before the destination's agent answered: {0}")]
+    Lost(String),
     /// The far side answered, and not with 200.
     #[error("the destination's agent {}", explain(*.0))]
     Refused(StatusCode),
@@ -63,7 +71,7 @@ pub(crate) enum TunnelError {
 impl TunnelError {
     /// Tells whether another attempt may end otherwise, as after a restart of the far side.
     pub(crate) fn may_pass(&self) -> bool {
-        !matches!(self, Self::Refused(_) | Self::Timeout(_))
+        !matches!(self, Self::Refused(_) | Self::Timeout(_) | Self::Lost(_))
     }
 }
 
@@ -83,60 +91,52 @@ fn explain(status: StatusCode) -> String {
 
 /// The client's side of a tunnel.
 pub(crate) struct Tunnel {
-    send: SendRequest<Bytes>,
+    kind: Kind,
     streams: AtomicUsize,
-    gone: Arc<AtomicBool>,
     /// Serial of the certificate with which it was opened.
     pub(crate) serial: String,
     idle_since: Mutex<Instant>,
 }
 
+enum Kind {
+    Http2 { send: SendRequest<Bytes>, gone: Arc<AtomicBool> },
+    Trunk(Trunk),
+}
+
 impl Tunnel {
-    /// Performs the HTTP/2 handshake on `io`, and keeps the connection going until it fails or nobody uses it.
+    /// Begins what both sides agreed to speak, and keeps the connection going until it fails or nobody uses it.
     pub(crate) async fn open(
-        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        secured: Secured<TcpStream>,
         serial: String,
         tally: &Tally,
     ) -> Result<Self, h2::Error> {
-        let (send, mut connection) = h2::client::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(TUNNEL_WINDOW)
-            .max_frame_size(MAX_FRAME)
-            .max_header_list_size(MAX_HEADERS)
-            .max_send_buffer_size(SEND_BUFFER)
-            .enable_push(false)
-            .handshake(io)
-            .await?;
-        let gone = Arc::new(AtomicBool::new(false));
-        let ping = connection.ping_pong();
-        let (ended, counted) = (Arc::clone(&gone), tally.enter());
-        tokio::spawn(async move {
-            tokio::select! {
-                outcome = connection => if let Err(error) = outcome {
-                    tracing::debug!(%error, "tunnel failed");
-                },
-                () = dead(ping) => tracing::warn!("tunnel's far side does not answer any more"),
-            }
-            ended.store(true, Ordering::Release);
-            drop(counted);
-        });
-        let idle_since = Mutex::new(Instant::now());
-        Ok(Self { send, streams: AtomicUsize::new(0), gone, serial, idle_since })
+        let kind = match secured.protocol() {
+            Protocol::Trunk => Kind::Trunk(Trunk::connect(secured, tally)),
+            Protocol::Http2 => open_http2(secured, tally).await?,
+        };
+        Ok(Self { kind, streams: AtomicUsize::new(0), serial, idle_since: Mutex::new(Instant::now()) })
     }
 
     /// Tells whether another stream may be opened: there is room, and the far side has not said that it goes away.
     pub(crate) fn has_room(&self) -> bool {
-        let limit = self.send.current_max_send_streams().min(MAX_STREAMS as usize);
-        // A handle of its own has no stream that waits to be opened: the answer is there at once.
-        let ready = self.send.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
-        !self.is_gone()
-            && matches!(ready, Poll::Ready(Ok(())))
-            && self.streams.load(Ordering::Acquire) < limit
+        let streams = self.streams.load(Ordering::Acquire);
+        match &self.kind {
+            Kind::Trunk(trunk) => streams < MAX_STREAMS as usize && trunk.has_room(),
+            Kind::Http2 { send, gone } => {
+                let limit = send.current_max_send_streams().min(MAX_STREAMS as usize);
+                // A handle of its own has no stream that waits to be opened: the answer is there at once.
+                let ready = send.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
+                !gone.load(Ordering::Acquire) && matches!(ready, Poll::Ready(Ok(()))) && streams < limit
+            }
+        }
     }
 
     /// Tells whether the connection has ended.
     pub(crate) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Acquire)
+        match &self.kind {
+            Kind::Trunk(trunk) => trunk.is_gone(),
+            Kind::Http2 { gone, .. } => gone.load(Ordering::Acquire),
+        }
     }
 
     /// Returns for how long no stream was open.
@@ -148,6 +148,32 @@ impl Tunnel {
     }
 }
 
+async fn open_http2(secured: Secured<TcpStream>, tally: &Tally) -> Result<Kind, h2::Error> {
+    let (send, mut connection) = h2::client::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(TUNNEL_WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .max_header_list_size(MAX_HEADERS)
+        .max_send_buffer_size(SEND_BUFFER)
+        .enable_push(false)
+        .handshake(secured)
+        .await?;
+    let gone = Arc::new(AtomicBool::new(false));
+    let ping = connection.ping_pong();
+    let (ended, counted) = (Arc::clone(&gone), tally.enter());
+    tokio::spawn(async move {
+        tokio::select! {
+            outcome = connection => if let Err(error) = outcome {
+                tracing::debug!(%error, "tunnel failed");
+            },
+            () = dead(ping) => tracing::warn!("tunnel's far side does not answer any more"),
+        }
+        ended.store(true, Ordering::Release);
+        drop(counted);
+    });
+    Ok(Kind::Http2 { send, gone })
+}
+
 /// A stream's place in a tunnel.
 pub(crate) struct Lease(Arc<Tunnel>);
 
@@ -157,7 +183,15 @@ impl Lease {
         Self(tunnel)
     }
 
-    /// Opens a stream to `authority`.
+    /// Returns the trunk, if that is what the tunnel is.
+    pub(crate) fn trunk(&self) -> Option<Trunk> {
+        match &self.0.kind {
+            Kind::Trunk(trunk) => Some(trunk.clone()),
+            Kind::Http2 { .. } => None,
+        }
+    }
+
+    /// Opens a stream to `authority` in a tunnel that is no trunk.
     pub(crate) async fn connect(
         &self,
         authority: Authority,
@@ -167,8 +201,11 @@ impl Lease {
         *request.method_mut() = Method::CONNECT;
         *request.uri_mut() = Uri::from(authority);
         *request.headers_mut() = headers;
+        let Kind::Http2 { send, .. } = &self.0.kind else {
+            return Err(TunnelError::NotProcessed("the tunnel is a trunk".to_owned()));
+        };
         let exchange = async {
-            let mut send = self.0.send.clone().ready().await?;
+            let mut send = send.clone().ready().await?;
             let (response, stream) = send.send_request(request, false)?;
             Ok((response.await?, stream))
         };

@@ -14,7 +14,6 @@ use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, ClientConfig, ServerConfig};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio_rustls::{client, server};
 
 use super::ca::CertificateAuthority;
 use super::tls::{self, Configs, PeerIdentity, TlsError, Trust};
@@ -125,8 +124,8 @@ pub(super) fn offered(trust: &Trust, certified: CertifiedKey) -> Configs {
 
 /// A connection whose two ends have proved themselves to each other.
 pub(super) struct Connected {
-    pub(super) client: client::TlsStream<DuplexStream>,
-    pub(super) server: server::TlsStream<DuplexStream>,
+    pub(super) client: tls::Secured<DuplexStream>,
+    pub(super) server: tls::Secured<DuplexStream>,
     /// Who the client saw.
     pub(super) seen_by_client: PeerIdentity,
     /// Who the server saw.

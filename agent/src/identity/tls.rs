@@ -10,27 +10,43 @@ use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use ambit_core::identity::SpiffeId;
-use rustls::client::Resumption;
+use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, CommonState, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use offer::Offer;
+use record::Records;
+pub use secured::Secured;
+pub(crate) use secured::{Arrival, Reading};
 use verify::{PeerError, TrustedClients, TrustedServer};
 
+mod handshake;
 mod offer;
+pub(crate) mod record;
+mod secured;
 pub mod verify;
 
 #[cfg(test)]
 mod tests;
 
-/// The one application protocol of the mesh: HTTP/2, which carries the tunnels.
+/// The application protocol that every mesh speaks: HTTP/2, which carries HBONE tunnels.
 pub const ALPN_H2: &[u8] = b"h2";
+/// The application protocol between two agents of ambit.
+pub const ALPN_TRUNK: &[u8] = b"ambit/1";
+
+/// What two agents speak inside TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HBONE.
+    Http2,
+    /// Frames of ambit's own.
+    Trunk,
+}
 
 /// Why a TLS configuration could not be built or a handshake did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -155,11 +171,13 @@ impl Configs {
             .map_err(config)?
             .with_client_cert_verifier(Arc::clone(&trust.clients) as Arc<_>)
             .with_cert_resolver(Arc::clone(&offer) as Arc<_>);
-        server.alpn_protocols = vec![ALPN_H2.to_vec()];
+        server.alpn_protocols = vec![ALPN_TRUNK.to_vec(), ALPN_H2.to_vec()];
         // No resumption on either side: a resumed session skips the certificates, and each connection must
         // prove an identity that is valid now. Tunnels are pooled, so few handshakes are lost by it.
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
+        // The keys of a connection leave rustls for this process's own records.
+        server.enable_secret_extraction = true;
 
         let mut client = ClientConfig::builder_with_provider(Arc::clone(provider()))
             .with_protocol_versions(&[&TLS13])
@@ -167,8 +185,9 @@ impl Configs {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(TrustedServer::new(Arc::clone(&trust.roots), &[])))
             .with_client_cert_resolver(offer);
-        client.alpn_protocols = vec![ALPN_H2.to_vec()];
+        client.alpn_protocols = vec![ALPN_TRUNK.to_vec(), ALPN_H2.to_vec()];
         client.resumption = Resumption::disabled();
+        client.enable_secret_extraction = true;
         // A name would tell the wire which service is called, and the peer has no use for it.
         client.enable_sni = false;
 
@@ -197,16 +216,12 @@ impl Configs {
 ///
 /// # Errors
 /// `Handshake` or `Peer`; the peer has been told by an alert where TLS has one.
-pub async fn accept<S>(
-    stream: S,
-    config: Arc<ServerConfig>,
-) -> Result<(server::TlsStream<S>, PeerIdentity), TlsError>
+pub async fn accept<S>(stream: S, config: Arc<ServerConfig>) -> Result<(Secured<S>, PeerIdentity), TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let stream = TlsAcceptor::from(config).accept(stream).await.map_err(handshake_error)?;
-    let peer = peer_identity(stream.get_ref().1).map_err(|source| TlsError::Peer { source })?;
-    Ok((stream, peer))
+    let side = UnbufferedServerConnection::new(config).map_err(|source| TlsError::Config { source })?;
+    secure(side, stream).await
 }
 
 /// Performs the connecting side of the handshake, and says who the peer is.
@@ -216,18 +231,69 @@ where
 ///
 /// # Errors
 /// `Handshake` or `Peer`; the peer has been told by an alert where TLS has one.
-pub async fn connect<S>(
-    stream: S,
-    config: Arc<ClientConfig>,
-) -> Result<(client::TlsStream<S>, PeerIdentity), TlsError>
+pub async fn connect<S>(stream: S, config: Arc<ClientConfig>) -> Result<(Secured<S>, PeerIdentity), TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     // rustls wants a name; with SNI off and a verifier that ignores names it goes nowhere.
     let unused = ServerName::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let stream = TlsConnector::from(config).connect(unused, stream).await.map_err(handshake_error)?;
-    let peer = peer_identity(stream.get_ref().1).map_err(|source| TlsError::Peer { source })?;
-    Ok((stream, peer))
+    let side =
+        UnbufferedClientConnection::new(config, unused).map_err(|source| TlsError::Config { source })?;
+    secure(side, stream).await
+}
+
+async fn secure<S, C>(mut side: C, mut stream: S) -> Result<(Secured<S>, PeerIdentity), TlsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    C: handshake::Side,
+{
+    let arrived = handshake::complete(&mut side, &mut stream).await.map_err(handshake_error)?;
+    let peer = peer_identity(side.common()).map_err(|source| TlsError::Peer { source })?;
+    let protocol = protocol_of(side.common()).ok_or(TlsError::Peer { source: PeerError::NotH2 })?;
+    #[cfg(test)]
+    let negotiated = Negotiated::of(side.common());
+    let records = side.into_keys().and_then(|(secrets, schedule)| Records::new(&secrets, schedule));
+    let records = records.map_err(|error| TlsError::Handshake { source: handshake::invalid(error) })?;
+    let secured = Secured::new(
+        stream,
+        records,
+        protocol,
+        arrived,
+        #[cfg(test)]
+        negotiated,
+    );
+    Ok((secured, peer))
+}
+
+/// Returns what both sides agreed to speak, if that is something that ambit speaks.
+fn protocol_of(connection: &CommonState) -> Option<Protocol> {
+    match connection.alpn_protocol() {
+        Some(ALPN_H2) => Some(Protocol::Http2),
+        Some(ALPN_TRUNK) => Some(Protocol::Trunk),
+        _ => None,
+    }
+}
+
+/// What a handshake settled on.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Negotiated {
+    group: Option<rustls::NamedGroup>,
+    version: Option<rustls::ProtocolVersion>,
+    suite: Option<rustls::CipherSuite>,
+    kind: Option<rustls::HandshakeKind>,
+}
+
+#[cfg(test)]
+impl Negotiated {
+    fn of(connection: &CommonState) -> Self {
+        Self {
+            group: connection.negotiated_key_exchange_group().map(|group| group.name()),
+            version: connection.protocol_version(),
+            suite: connection.negotiated_cipher_suite().map(|suite| suite.suite()),
+            kind: connection.handshake_kind(),
+        }
+    }
 }
 
 /// Returns who is at the other end of a connection whose handshake is complete.
@@ -238,7 +304,7 @@ pub fn peer_identity(connection: &CommonState) -> Result<PeerIdentity, PeerError
     let certificate =
         connection.peer_certificates().and_then(<[_]>::first).ok_or(PeerError::NoCertificate)?;
     // The accepting side refuses this within the handshake; rustls leaves it to the connecting side.
-    if connection.alpn_protocol() != Some(ALPN_H2) {
+    if protocol_of(connection).is_none() {
         return Err(PeerError::NotH2);
     }
     verify::identity_of(certificate)

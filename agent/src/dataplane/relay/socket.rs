@@ -16,6 +16,8 @@ use tokio::{
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
+    /// Bytes that were read from it already, for another way that did not work out.
+    early: Vec<u8>,
 }
 
 impl Socket {
@@ -27,15 +29,28 @@ impl Socket {
         let options = socket2::SockRef::from(&stream);
         options.set_linger(Some(Duration::ZERO))?;
         options.set_tcp_nodelay(true)?;
-        Ok(Self { stream })
+        Ok(Self { stream, early: Vec::new() })
+    }
+
+    /// Returns the connection, which still ends in a reset, and what was read from it already.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.early)
+    }
+
+    /// Takes back what `into_parts` gave away.
+    pub(crate) fn from_parts(stream: TcpStream, early: Vec<u8>) -> Self {
+        Self { stream, early }
     }
 }
 
-pub(crate) struct SocketSource<'a>(ReadHalf<'a>);
+pub(crate) struct SocketSource<'a>(ReadHalf<'a>, &'a mut Vec<u8>);
 pub(crate) struct SocketSink<'a>(WriteHalf<'a>);
 
 impl Source for SocketSource<'_> {
     async fn read(&mut self) -> Result<Option<Bytes>, Broken> {
+        if !self.1.is_empty() {
+            return Ok(Some(std::mem::take(self.1).into()));
+        }
         // An idle connection holds no buffer.
         self.0.readable().await.map_err(Broken::Socket)?;
         let mut piece = BytesMut::with_capacity(CHUNK);
@@ -82,7 +97,7 @@ impl End for Socket {
 
     fn split(&mut self) -> (SocketSource<'_>, SocketSink<'_>) {
         let (source, sink) = self.stream.split();
-        (SocketSource(source), SocketSink(sink))
+        (SocketSource(source, &mut self.early), SocketSink(sink))
     }
 
     fn close(self) {

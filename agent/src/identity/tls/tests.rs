@@ -30,12 +30,12 @@ async fn the_parameters_are_the_strongest_on_offer() {
     let trust = trust(&authority, &[]);
     let (web, cart) = (issued(&authority, &trust, &id("web")), issued(&authority, &trust, &id("cart")));
     let connected = handshake(web.client(&[id("cart")]), cart.server()).await.ok().unwrap();
-    let (client, server) = (connected.client.get_ref().1, connected.server.get_ref().1);
-    assert_eq!(server.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
-    assert_eq!(server.protocol_version(), Some(ProtocolVersion::TLSv1_3));
-    assert_eq!(server.negotiated_cipher_suite().unwrap().suite(), CipherSuite::TLS13_AES_256_GCM_SHA384);
-    assert_eq!((client.alpn_protocol(), server.alpn_protocol()), (Some(ALPN_H2), Some(ALPN_H2)));
-    assert_eq!(server.server_name(), None);
+    let negotiated = &connected.server.negotiated;
+    assert_eq!(negotiated.group, Some(NamedGroup::X25519MLKEM768));
+    assert_eq!(negotiated.version, Some(ProtocolVersion::TLSv1_3));
+    assert_eq!(negotiated.suite, Some(CipherSuite::TLS13_AES_256_GCM_SHA384));
+    let protocols = (connected.client.protocol(), connected.server.protocol());
+    assert_eq!(protocols, (Protocol::Trunk, Protocol::Trunk));
 }
 
 #[test]
@@ -64,9 +64,10 @@ async fn a_peer_without_post_quantum_key_exchange_is_served() {
             .with_custom_certificate_verifier(expecting(&authority, "cart"))
             .with_client_cert_resolver(Arc::clone(&ours.client_auth_cert_resolver));
         client.alpn_protocols = vec![ALPN_H2.to_vec()];
+        client.enable_secret_extraction = true;
         let connected = handshake(Arc::new(client), cart.server()).await.ok().unwrap();
-        let server = connected.server.get_ref().1;
-        assert_eq!(server.negotiated_key_exchange_group().unwrap().name(), name);
+        assert_eq!(connected.server.negotiated.group, Some(name));
+        assert_eq!(connected.server.protocol(), Protocol::Http2);
     }
 }
 
@@ -80,8 +81,7 @@ async fn no_session_is_resumed() {
         let mut connected = handshake(Arc::clone(&client), cart.server()).await.ok().unwrap();
         // Whatever tickets there were would have arrived with the answer.
         connected.echo().await;
-        assert_eq!(connected.server.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
-        assert_eq!(connected.client.get_ref().1.tls13_tickets_received(), 0);
+        assert_eq!(connected.server.negotiated.kind, Some(HandshakeKind::Full));
     }
 }
 
@@ -253,6 +253,7 @@ async fn a_client_without_a_certificate_is_refused() {
         .with_custom_certificate_verifier(expecting(&authority, "cart"))
         .with_no_client_auth();
     client.alpn_protocols = vec![ALPN_H2.to_vec()];
+    client.enable_secret_extraction = true;
     let refused = refusal(Arc::new(client), cart.server()).await;
     assert_eq!(refused.alert(), Some(AlertDescription::CertificateRequired));
 }
@@ -269,6 +270,7 @@ async fn a_client_of_tls12_is_refused() {
         .with_custom_certificate_verifier(expecting(&authority, "cart"))
         .with_client_cert_resolver(Arc::clone(&web.client(&[]).client_auth_cert_resolver));
     client.alpn_protocols = vec![ALPN_H2.to_vec()];
+    client.enable_secret_extraction = true;
     let refused = refusal(Arc::new(client), cart.server()).await;
     assert_eq!(refused.alert(), Some(AlertDescription::ProtocolVersion));
 }
@@ -284,6 +286,7 @@ async fn a_client_that_does_not_offer_h2_is_refused() {
     {
         let mut client = web.client(&[id("cart")]).as_ref().clone();
         client.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+        client.enable_secret_extraction = true;
         let refused = refusal(Arc::new(client), cart.server()).await;
         assert_eq!(refused.alert(), Some(alert), "offered {offered:?}");
     }
@@ -300,6 +303,7 @@ async fn a_server_that_does_not_settle_on_h2_is_refused() {
         .with_client_cert_verifier(Arc::clone(&trust.clients) as Arc<_>)
         .with_cert_resolver(Arc::clone(&cart.server().cert_resolver));
     server.alpn_protocols = Vec::new();
+    server.enable_secret_extraction = true;
     let refused = refusal(web.client(&[id("cart")]), Arc::new(server)).await;
     assert!(matches!(refused.client, Err(TlsError::Peer { source: PeerError::NotH2 })));
 }

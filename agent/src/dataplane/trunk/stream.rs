@@ -1,0 +1,280 @@
+//! One application's connection in a trunk: what it may send, what waits for it, and how far it has ended.
+//!
+//! It reads and writes the application's socket and says what became of it; frames are the driver's business.
+
+use super::{Carried, Outcome, WINDOW};
+use std::{
+    future::Future,
+    io::{self, IoSlice, IoSliceMut},
+    net::Shutdown,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+use tokio::{io::Interest, net::TcpStream, sync::oneshot};
+
+/// The most bytes that are sent before the far side has answered, and kept to be sent again elsewhere.
+pub(super) const EARLY: usize = 4096;
+
+/// How far a stream has come.
+pub(super) enum Phase {
+    /// The far side was asked.
+    Asked {
+        /// Whoever waits for the answer.
+        report: oneshot::Sender<Outcome>,
+        /// What was sent already.
+        early: Vec<u8>,
+        /// Whether the application has ended its direction meanwhile, or sent all that may be sent now.
+        quiet: bool,
+    },
+    /// This side was asked, and is deciding.
+    Deciding,
+    /// Bytes go both ways.
+    Open,
+}
+
+/// Why a stream goes no further.
+pub(super) enum Stop {
+    /// The application's connection is broken.
+    Socket(io::Error),
+    /// The connection is no longer allowed.
+    Revoked,
+    /// Nobody waits for it any more.
+    Abandoned,
+}
+
+/// What a stream has to do with its application.
+pub(super) struct Stream {
+    pub(super) phase: Phase,
+    carried: Option<Carried>,
+    waker: Waker,
+    /// Bytes that may be sent to the peer.
+    pub(super) credit: u32,
+    /// Bytes that the peer may send.
+    window: u32,
+    /// Bytes that the application has taken since the peer was last given credit.
+    taken: u32,
+    /// What the application has not taken yet.
+    backlog: Vec<u8>,
+    written: usize,
+    /// The application has ended its direction.
+    pub(super) ended: bool,
+    /// The peer has ended its direction.
+    peer_ended: bool,
+    /// The application has been told.
+    told: bool,
+    /// Waits for the application's connection to break while nothing is read from it.
+    broken: Option<Pin<Box<dyn Future<Output = io::Error> + Send>>>,
+}
+
+impl Stream {
+    pub(super) fn new(phase: Phase, carried: Option<Carried>, waker: Waker) -> Self {
+        Self {
+            phase,
+            carried,
+            waker,
+            credit: WINDOW,
+            window: WINDOW,
+            taken: 0,
+            backlog: Vec::new(),
+            written: 0,
+            ended: false,
+            peer_ended: false,
+            told: false,
+            broken: None,
+        }
+    }
+
+    /// Gives the stream its application.
+    pub(super) fn attach(&mut self, carried: Carried) {
+        self.phase = Phase::Open;
+        self.carried = Some(carried);
+    }
+
+    /// Takes the application from a stream that ends.
+    pub(super) fn detach(self) -> (Phase, Option<Carried>) {
+        (self.phase, self.carried)
+    }
+
+    /// Tells whether bytes of the application are on their way to a far side that has not answered.
+    pub(super) fn has_sent(&self) -> bool {
+        matches!(&self.phase, Phase::Asked { early, .. } if !early.is_empty())
+    }
+
+    /// Tells whether both directions have ended, and the application has all that there was.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended && self.told
+    }
+
+    /// Takes what the peer sent: passes on what the application takes, and keeps the rest.
+    ///
+    /// # Errors
+    /// More than the peer may send, or after its end: `None`. A broken application otherwise.
+    pub(super) fn take(&mut self, pieces: &[IoSlice<'_>]) -> Result<(), Option<Stop>> {
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let left = u32::try_from(bytes).ok().and_then(|bytes| self.window.checked_sub(bytes));
+        self.window = left.filter(|_| !self.peer_ended).ok_or(None)?;
+        let mut skip = 0;
+        if self.backlog.is_empty()
+            && let (Some(carried), Phase::Open) = (&self.carried, &self.phase)
+        {
+            skip = write(&carried.stream, bytes, pieces).map_err(|error| Some(Stop::Socket(error)))?;
+            self.count(skip);
+        }
+        for piece in pieces {
+            let known = skip.min(piece.len());
+            skip -= known;
+            self.backlog.extend_from_slice(piece.get(known..).unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Takes the peer's end; `None` after an earlier one.
+    pub(super) fn take_end(&mut self) -> Option<()> {
+        (!std::mem::replace(&mut self.peer_ended, true)).then_some(())
+    }
+
+    /// Takes credit; `None` for more than there can be.
+    pub(super) fn take_credit(&mut self, bytes: u32) -> Option<()> {
+        self.credit = self.credit.checked_add(bytes).filter(|credit| *credit <= WINDOW)?;
+        Some(())
+    }
+
+    /// Returns the credit that is due to the peer.
+    pub(super) fn due(&mut self) -> Option<u32> {
+        // Half a window at a time: the peer never waits for it, and is not told of every byte.
+        (self.taken >= WINDOW / 2).then(|| {
+            self.window += self.taken;
+            std::mem::take(&mut self.taken)
+        })
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.taken += u32::try_from(bytes).unwrap_or(u32::MAX);
+        if let Some(carried) = &self.carried {
+            carried.arrived(bytes);
+        }
+    }
+
+    /// Passes on what waits for the application, and the peer's end after it.
+    pub(super) fn pass_on(&mut self) -> Result<(), Stop> {
+        let waker = self.waker.clone();
+        let mut context = Context::from_waker(&waker);
+        if let Phase::Asked { report, .. } = &mut self.phase
+            && report.poll_closed(&mut context).is_ready()
+        {
+            return Err(Stop::Abandoned);
+        }
+        let Some(carried) = &mut self.carried else { return Ok(()) };
+        if carried.is_revoked(&mut context) {
+            return Err(Stop::Revoked);
+        }
+        if !matches!(self.phase, Phase::Open) {
+            return Ok(());
+        }
+        let stream = Arc::clone(&carried.stream);
+        while self.written < self.backlog.len() {
+            match stream.poll_write_ready(&mut context) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(ready) => ready.map_err(Stop::Socket)?,
+            }
+            let rest = self.backlog.get(self.written..).unwrap_or_default();
+            let bytes = write(&stream, rest.len(), &[IoSlice::new(rest)]).map_err(Stop::Socket)?;
+            self.written += bytes;
+            self.count(bytes);
+        }
+        if !self.backlog.is_empty() {
+            (self.backlog, self.written) = (Vec::new(), 0);
+        }
+        if self.peer_ended && !self.told {
+            self.told = true;
+            match socket2::SockRef::from(&*stream).shutdown(Shutdown::Write) {
+                // The application is gone already; how it went is for the reading side to see.
+                Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(Stop::Socket(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Says how many bytes may be read from the application now; 0 when it is not to be read.
+    pub(super) fn appetite(&self) -> usize {
+        let quiet = matches!(self.phase, Phase::Deciding | Phase::Asked { quiet: true, .. });
+        if self.ended || quiet || self.carried.is_none() {
+            return 0;
+        }
+        let most = if matches!(self.phase, Phase::Open) { usize::MAX } else { EARLY };
+        most.min(self.credit as usize)
+    }
+
+    /// Tells whether the application has something to read, or else sees to it that the stream is woken.
+    pub(super) fn poll_readable(&mut self) -> Result<bool, Stop> {
+        let Some(carried) = &self.carried else { return Ok(false) };
+        self.broken = None;
+        match carried.stream.poll_read_ready(&mut Context::from_waker(&self.waker)) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(ready) => ready.map(|()| true).map_err(Stop::Socket),
+        }
+    }
+
+    /// Reads from the application once: `Some(0)` at its end, `None` when there was nothing after all.
+    pub(super) fn read(&self, places: &mut [IoSliceMut<'_>]) -> io::Result<Option<usize>> {
+        let Some(carried) = &self.carried else { return Ok(None) };
+        let room = places.iter().map(|place| place.len()).sum::<usize>();
+        let mut read = None;
+        let outcome = carried.stream.try_io(Interest::READABLE, || {
+            let bytes = rustix::io::readv(&carried.stream, places)?;
+            read = Some(bytes);
+            // Less than there was room for is all that there was: the runtime need not try again to find out.
+            if 0 < bytes && bytes < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match outcome {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(read),
+        }
+    }
+
+    /// Accounts for what was read.
+    pub(super) fn sent(&mut self, bytes: &[u8], count: usize) {
+        self.credit -= u32::try_from(count).unwrap_or(u32::MAX).min(self.credit);
+        if let Some(carried) = &self.carried {
+            carried.left(count);
+        }
+        if let Phase::Asked { early, quiet, .. } = &mut self.phase {
+            early.extend_from_slice(bytes);
+            *quiet = true;
+        }
+    }
+
+    /// Sees to it that the stream is woken when its application breaks while nothing is read from it.
+    pub(super) fn watch(&mut self) -> Result<(), Stop> {
+        // Before the answer it is not worth the while.
+        let (Some(carried), Phase::Open, false) = (&self.carried, &self.phase, self.ended) else { return Ok(()) };
+        let stream = Arc::clone(&carried.stream);
+        let broken = self.broken.get_or_insert_with(|| Box::pin(broken(stream)));
+        match pin!(broken).poll(&mut Context::from_waker(&self.waker)) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(error) => Err(Stop::Socket(error)),
+        }
+    }
+}
+
+async fn broken(stream: Arc<TcpStream>) -> io::Error {
+    if let Err(error) = stream.ready(Interest::ERROR).await {
+        return error;
+    }
+    stream.take_error().ok().flatten().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
+}
+
+/// Writes what the application takes now; returns how many bytes that was.
+fn write(stream: &TcpStream, bytes: usize, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut written = 0;
+    let outcome = stream.try_io(Interest::WRITABLE, || {
+        written = rustix::io::writev(stream, pieces)?;
+        if written < bytes { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match outcome {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(written),
+    }
+}
