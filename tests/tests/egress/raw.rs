@@ -6,7 +6,7 @@ use std::time::Duration;
 use ambit_harness::{Pod, Process, binary, wait_for, wait_until};
 use serde_json::Value;
 
-use crate::world::{PORT, World, served};
+use crate::world::{PORT, World, lines, send, served, watch};
 
 const SEGMENTS: [&str; 8] = ["data", "ack", "syn-ack", "fin", "rst", "rst-data", "rst-ack", "syn-data"];
 const MESSAGES: [&str; 2] = ["echo-reply", "unreachable"];
@@ -115,23 +115,9 @@ fn pairs(world: &World, accomplice: &Pod, port: u16) -> [(SocketAddr, SocketAddr
     [(world.client.addr(port), accomplice.addr(PORT)), (world.client.addr6(port), accomplice.addr6(PORT))]
 }
 
-fn watch(pod: &Pod) -> Process {
-    let [v4, v6] = pod.ips().map(|ip| ip.to_string());
-    let mut watch = pod.spawn(binary("attack"), &["watch", "--icmp", &v4, &v6]);
-    watch.wait_log("watching");
-    watch
-}
-
-fn lines(watch: &Process) -> Vec<Value> {
-    watch.stdout().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-}
-
 /// How many packets of the client's the guard has dropped.
 fn dropped(world: &World) -> u64 {
-    let status = world.agents[0].status();
-    let pods = status["pods"].as_array().unwrap();
-    let client = pods.iter().find(|pod| pod["name"] == "client").unwrap();
-    client["dropped"].as_object().unwrap().values().filter_map(Value::as_u64).sum()
+    world.dropped().as_object().unwrap().values().filter_map(Value::as_u64).sum()
 }
 
 #[track_caller]
@@ -143,10 +129,7 @@ fn wait_dropped(world: &World, before: u64) {
 #[track_caller]
 fn is_dropped(world: &World, from: SocketAddr, to: SocketAddr, more: &[&str]) {
     let before = dropped(world);
-    let (from, to) = (from.to_string(), to.to_string());
-    let arguments = [&["send", to.as_str(), "--from", &from, "--blind"], more].concat();
-    let output = world.client.run(binary("attack").to_str().unwrap(), &arguments);
-    assert!(output.status.success(), "{output:?}");
+    send(&world.client, from, to, more);
     wait_dropped(world, before);
 }
 
