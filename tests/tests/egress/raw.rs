@@ -94,8 +94,6 @@ fn a_pod_that_calls_itself_in_the_name_of_an_outsider_sends_them_nothing() {
         (accomplice.addr(31_000), world.client.addr(PORT)),
         (accomplice.addr6(31_000), world.client.addr6(PORT)),
         (accomplice.addr(31_000), world.client.addr(15008)),
-        // Nobody listens: the kernel answers with a RST, whose numbers the pod has chosen.
-        (accomplice.addr(31_001), world.client.addr(PORT)),
     ] {
         let before = dropped(&world);
         let (from, to) = (from.to_string(), to.to_string());
@@ -108,6 +106,22 @@ fn a_pod_that_calls_itself_in_the_name_of_an_outsider_sends_them_nothing() {
     assert_nothing(&world, &watch);
     // The real one is served.
     served(accomplice, &[world.client.addr(PORT), world.client.addr6(PORT)]);
+}
+
+#[test]
+fn a_kernel_that_resets_who_never_called_tells_them_nothing() {
+    let world = World::new("egress-reset", "strict", "mesh", "hello", &[]);
+    let accomplice = &world.outside[1];
+    let watch = watch(accomplice);
+    for (to, from) in pairs(&world, accomplice, 9) {
+        // The RST bears the number that the pod has chosen.
+        for kind in ["data", "syn"] {
+            let before = dropped(&world);
+            send(&world.client, from, to, &["--via", "raw", "--kind", kind]);
+            wait_dropped(&world, before);
+        }
+    }
+    assert_nothing(&world, &watch);
 }
 
 /// From the client to `accomplice`, in both families.
