@@ -231,10 +231,11 @@ impl Enrolment {
     fn write_flags(&mut self) -> Result<(), KernelError> {
         for pod in self.enrolled.values_mut().filter(|pod| pod.entry.pod_flags != pod.wanted.pod_flags) {
             let entry = PodEntry { pod_flags: pod.wanted.pod_flags, ..pod.entry.clone() };
-            self.plane.kernel.update_source(&entry)?;
+            // The guard first: what it has not heard by the time that a pod is restricted counts as forged.
             for device in &pod.links.devices {
                 self.plane.kernel.guard(&entry, device)?;
             }
+            self.plane.kernel.update_source(&entry)?;
             pod.entry = entry;
         }
         Ok(())

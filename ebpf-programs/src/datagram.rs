@@ -3,13 +3,13 @@
 
 use crate::{
     guard::Refusal,
-    maps::{DATAGRAMS, DESTINATIONS, ENDPOINTS, GUARDS, HOST_SOCKETS, refused},
+    maps::{DATAGRAMS, ENDPOINTS, GUARDS, HOST_SOCKETS, refused},
     packet::{self, Packet, Ports},
-    verdicts,
+    segments, verdicts,
 };
 use ambit_abi::{
-    Address, DATAGRAM_LIFE_NS, DATAGRAM_REFRESH_NS, Datagram, DatagramKey, Destination, Event, FlowKey,
-    Guard, UDP, datagram_side, endpoint_flag, event_reason, pod_flag, verdict,
+    Address, DATAGRAM_LIFE_NS, DATAGRAM_REFRESH_NS, Datagram, DatagramKey, Event, FlowKey, Guard, UDP,
+    datagram_side, endpoint_flag, event_reason, pod_flag, verdict,
 };
 use aya_ebpf::{
     bindings::__sk_buff,
@@ -27,7 +27,7 @@ pub fn leaves(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<(),
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_ns() };
     // The answer to one that was let in is no call of the pod's own: nobody may take it for one and call back.
-    if refreshed(&reverse(&key), guard.pod.slot, datagram_side::SERVED, now) {
+    if refreshed(&key.reversed(), guard.pod.slot, datagram_side::SERVED, now) {
         return Ok(());
     }
     if !may_leave(guard, &packet.destination, u32::from(UDP), ports.destination) {
@@ -46,7 +46,7 @@ pub fn arrives(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<()
     let key = packet.key(ports);
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_ns() };
-    if refreshed(&reverse(&key), guard.pod.slot, datagram_side::CALL, now) {
+    if refreshed(&key.reversed(), guard.pod.slot, datagram_side::CALL, now) {
         return Ok(());
     }
     let (answer, source_slot) = ask(skb, guard, &key, ports);
@@ -110,8 +110,7 @@ pub fn may_leave(guard: &Guard, destination: &Address, protocol: u32, port: u16)
     }
     if protocol != u32::from(UDP) {
         // ICMP to a pod of another node helps to find out why it is not reached.
-        let pod = Destination { ip: *destination, port: 0, _pad: 0 };
-        return DESTINATIONS.get_ptr(pod).is_some();
+        return segments::is_meshed(destination);
     }
     verdicts::egress(guard.pod.slot, destination, UDP, port) == verdict::PASS
 }
@@ -121,17 +120,7 @@ pub fn may_leave(guard: &Guard, destination: &Address, protocol: u32, port: u16)
 pub fn is_answer(key: &FlowKey, slot: u32) -> bool {
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_ns() };
-    refreshed(&reverse(key), slot, datagram_side::SERVED, now)
-}
-
-#[inline(always)]
-fn reverse(key: &FlowKey) -> FlowKey {
-    FlowKey {
-        source: key.destination,
-        destination: key.source,
-        source_port: key.destination_port,
-        destination_port: key.source_port,
-    }
+    refreshed(&key.reversed(), slot, datagram_side::SERVED, now)
 }
 
 /// Tells whether the pod with this slot has such an exchange, not too old, and keeps it from growing old.

@@ -4,9 +4,10 @@
 //! Passes on to whatever other programs stand on the device; never lets them be skipped.
 
 use crate::{
-    datagram,
+    datagram, icmp,
     maps::{FLOWS, FRAGMENTS, GUARDS, SYNS, refused, tested},
     packet::{self, Frame, ICMP, ICMPV6, IGMP, Packet, Part, Segment},
+    segments,
 };
 use ambit_abi::{
     Address, CANARY_V4, CANARY_V6, Event, FRAGMENT_LIFE_NS, FlowKey, FragmentKey, Guard, TCP, UDP,
@@ -78,7 +79,7 @@ pub fn to_pod(context: &TcContext) -> i32 {
 
 /// Tells whether the far address is the one with which the agent tests the guard.
 #[inline(always)]
-fn is_test(far: &Address) -> bool {
+pub fn is_test(far: &Address) -> bool {
     far.same(&CANARY_V4) || far.same(&CANARY_V6)
 }
 
@@ -134,12 +135,18 @@ fn leaves(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<(), Ref
             let Some(segment) = packet::segment(skb, packet) else {
                 return Err(Refusal::new(event_reason::PROTOCOL));
             };
-            if segment.asks && !announced(&packet.key(segment.ports), &segment, guard.netns_cookie) {
-                return Err(Refusal { ports: segment.ports, ..Refusal::new(event_reason::UNANNOUNCED) });
+            let refused = |reason| Err(Refusal { ports: segment.ports, ..Refusal::new(reason) });
+            if segment.asks {
+                if !announced(&packet.key(segment.ports), &segment, guard.netns_cookie) {
+                    return refused(event_reason::UNANNOUNCED);
+                }
+            } else if !segments::may_leave(skb, guard, packet, &segment) {
+                return refused(event_reason::EGRESS);
             }
         }
         PROTOCOL_UDP => datagram::leaves(skb, guard, packet)?,
-        ICMP | ICMPV6 => control(skb, guard, packet)?,
+        ICMP | ICMPV6 => icmp::leaves(skb, guard, packet)?,
+        IGMP if !icmp::igmp_leaves(guard, packet) => return Err(Refusal::new(event_reason::EGRESS)),
         IGMP => {}
         _ => return Err(Refusal::new(event_reason::PROTOCOL)),
     }
@@ -161,6 +168,7 @@ fn arrives(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<(), Re
             if segment.asks && is_forged(&packet.key(segment.ports), &segment, guard.netns_cookie) {
                 return Err(Refusal { ports: segment.ports, ..Refusal::new(event_reason::SPOOFED) });
             }
+            segments::hear(guard, packet, &segment);
         }
         ICMP | ICMPV6 | IGMP => {}
         PROTOCOL_UDP => datagram::arrives(skb, guard, packet)?,
@@ -176,9 +184,8 @@ fn is_own(guard: &Guard, packet: &Packet) -> bool {
     if packet.is_v4 {
         return packet.source.same(&guard.pod.ipv4);
     }
-    let link_local = u32::from_be(packet.source.words_be[0]) >> 22 == 0xfe80 >> 6;
     packet.source.same(&guard.pod.ipv6)
-        || packet.protocol == ICMPV6 && (link_local || packet.source.is_unspecified())
+        || packet.protocol == ICMPV6 && (packet.source.is_link_local() || packet.source.is_unspecified())
 }
 
 /// Tells whether a socket of the pod announced this SYN, and remembers it in its flow.
@@ -208,40 +215,6 @@ fn is_forged(key: &FlowKey, segment: &Segment, netns_cookie: u64) -> bool {
         && flow.netns_cookie != netns_cookie
         && flow.asked != 0
         && flow.sequence != segment.sequence
-}
-
-/// ICMP steers neighbours and routers: a pod speaks of its own addresses only, and is no router.
-#[inline(always)]
-fn control(skb: *mut __sk_buff, guard: &Guard, packet: &Packet) -> Result<(), Refusal> {
-    const REDIRECT: u8 = 5;
-    const ECHO: u8 = 8;
-    const ROUTER_ADVERTISEMENT: u8 = 134;
-    const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-    const REDIRECT6: u8 = 137;
-    const ECHO6: u8 = 128;
-    let refused = |reason| Err(Refusal::new(reason));
-    let Some([kind]): Option<[u8; 1]> = packet::load(skb, packet.transport) else {
-        return refused(event_reason::PROTOCOL);
-    };
-    match (packet.is_v4, kind) {
-        (true, REDIRECT) | (false, ROUTER_ADVERTISEMENT | REDIRECT6) => refused(event_reason::SPOOFED),
-        (false, NEIGHBOUR_ADVERTISEMENT) => {
-            let Some(words_be): Option<[u32; 4]> = packet::load(skb, packet.transport + 8) else {
-                return refused(event_reason::PROTOCOL);
-            };
-            let link_local = u32::from_be(words_be[0]) >> 22 == 0xfe80 >> 6;
-            if link_local || (Address { words_be }).same(&guard.pod.ipv6) {
-                return Ok(());
-            }
-            refused(event_reason::SPOOFED)
-        }
-        (true, ECHO) | (false, ECHO6)
-            if !datagram::may_leave(guard, &packet.destination, packet.protocol, 0) =>
-        {
-            refused(event_reason::EGRESS)
-        }
-        _ => Ok(()),
-    }
 }
 
 #[inline(always)]

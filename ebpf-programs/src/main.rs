@@ -10,10 +10,12 @@ mod datagram;
 mod egress;
 mod guard;
 mod hold;
+mod icmp;
 mod lookup;
 mod maps;
 mod packet;
 mod peername;
+mod segments;
 mod sockops;
 mod verdicts;
 

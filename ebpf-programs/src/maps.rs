@@ -2,8 +2,8 @@
 
 use ambit_abi::{
     Address, AgentSocket, Backend, ClassKey, Config, Datagram, DatagramKey, Destination, Endpoint, Event,
-    Flow, FlowKey, FragmentKey, Guard, ListenerKey, Pod, REPORTS_PER_SECOND, Refused, RefusedKey,
-    ServiceEntry, SocketState, VerdictKey, event_reason,
+    Flow, FlowKey, FragmentKey, Guard, Heard, HeardKey, ListenerKey, Pod, REPORTS_PER_SECOND, Refused,
+    RefusedKey, ServiceEntry, SocketState, VerdictKey, event_reason,
 };
 use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
@@ -56,6 +56,9 @@ pub static GUARDS: HashMap<u32, Guard, 4096> = HashMap::new();
 /// UDP exchanges.
 #[btf_map]
 pub static DATAGRAMS: LruHashMap<DatagramKey, Datagram, 65_536> = LruHashMap::new();
+/// What those outside the mesh say over TCP to pods whose egress is `mesh`.
+#[btf_map]
+pub static HEARD: LruHashMap<HeardKey, Heard, 65_536> = LruHashMap::new();
 /// Packets whose first fragment was let through, with the time.
 #[btf_map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, u64, 16_384> = LruHashMap::new();

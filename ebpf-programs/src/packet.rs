@@ -50,6 +50,10 @@ pub struct Packet {
     pub protocol: u32,
     /// Offset of the transport header, or of the data of a later fragment.
     pub transport: u32,
+    /// Where the packet ends, as its IP header says; frames may be padded.
+    pub end: u32,
+    /// How many routers may still pass it on, and one.
+    pub hops: u8,
     pub part: Part,
     pub identification: u32,
     pub is_v4: bool,
@@ -127,6 +131,8 @@ fn read_v4(skb: *mut __sk_buff, network: u32) -> Option<Packet> {
         destination: Address::from_v4_be(word(16)),
         protocol: u32::from(header[9]),
         transport: network + length,
+        end: network + u32::from(u16::from_be_bytes([header[2], header[3]])),
+        hops: header[8],
         part,
         identification: u32::from(u16::from_be_bytes([header[4], header[5]])),
         is_v4: true,
@@ -140,11 +146,14 @@ fn read_v6(skb: *mut __sk_buff, network: u32) -> Option<Packet> {
     if first >> 4 != 6 {
         return None;
     }
+    let [length_high, length_low, next, hops] = header[1].to_ne_bytes();
     let mut packet = Packet {
         source: Address { words_be: [header[2], header[3], header[4], header[5]] },
         destination: Address { words_be: [header[6], header[7], header[8], header[9]] },
-        protocol: u32::from(header[1].to_ne_bytes()[2]),
+        protocol: u32::from(next),
         transport: network + 40,
+        end: network + 40 + u32::from(u16::from_be_bytes([length_high, length_low])),
+        hops,
         part: Part::Whole,
         identification: 0,
         is_v4: false,
@@ -199,20 +208,39 @@ pub fn ports(skb: *mut __sk_buff, packet: &Packet) -> Option<Ports> {
 pub struct Segment {
     pub ports: Ports,
     pub sequence: u32,
+    pub acknowledged: u32,
+    /// The eight flags of the byte after the header's length.
+    pub flags: u8,
+    /// Length of the header with its options, as it says.
+    pub header: u32,
+    /// Whether window and urgent pointer are zero, and no option follows.
+    pub is_bare: bool,
     /// Whether it asks for a connection: SYN without ACK.
     pub asks: bool,
+}
+
+/// Flags of a segment.
+pub mod tcp_flag {
+    pub const FIN: u8 = 1;
+    pub const SYN: u8 = 2;
+    pub const RST: u8 = 4;
+    pub const ACK: u8 = 16;
 }
 
 /// Returns the header of a TCP packet; one that is not there whole is none.
 #[inline(always)]
 pub fn segment(skb: *mut __sk_buff, packet: &Packet) -> Option<Segment> {
-    const SYN: u8 = 2;
-    const ACK: u8 = 16;
+    const ASKS: u8 = tcp_flag::SYN | tcp_flag::ACK;
     let header: [u8; 20] = load(skb, packet.transport)?;
-    let ports = Ports {
-        source: u16::from_be_bytes([header[0], header[1]]),
-        destination: u16::from_be_bytes([header[2], header[3]]),
-    };
-    let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-    Some(Segment { ports, sequence, asks: header[13] & (SYN | ACK) == SYN })
+    let half = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+    let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    Some(Segment {
+        ports: Ports { source: half(0), destination: half(2) },
+        sequence: word(4),
+        acknowledged: word(8),
+        flags: header[13],
+        header: u32::from(header[12] >> 4) * 4,
+        is_bare: header[12] == 0x50 && half(14) == 0 && half(18) == 0,
+        asks: header[13] & ASKS == tcp_flag::SYN,
+    })
 }

@@ -1,8 +1,11 @@
 //! The life of a TCP connection: its flow is announced before the first packet leaves and forgotten when it ends.
 
-use crate::maps::{AGENT_SOCKETS, ENDPOINTS, FLOWS, PODS, SYNS, config, socket_state, socket_state_or_new};
+use crate::{
+    maps::{AGENT_SOCKETS, ENDPOINTS, FLOWS, PODS, SYNS, config, socket_state, socket_state_or_new},
+    segments,
+};
 use ambit_abi::{
-    Address, CONFIG_DIRECT_LANE, Flow, FlowKey, SocketAddress, SocketState, flow_kind, socket_role,
+    Address, CONFIG_DIRECT_LANE, Flow, FlowKey, SocketAddress, SocketState, flow_kind, pod_flag, socket_role,
 };
 use aya_ebpf::{
     bindings::{
@@ -20,7 +23,7 @@ const AF_INET6: u32 = 10;
 pub fn run(context: &SockOpsContext) {
     match context.op() {
         BPF_SOCK_OPS_TCP_CONNECT_CB => announce(context),
-        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => show_client(context),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accept(context),
         BPF_SOCK_OPS_STATE_CB => forget(context),
         _ => {}
     }
@@ -133,20 +136,42 @@ fn goes_direct(remote: &SocketAddress) -> bool {
 }
 
 /// Runs when a connection stands on the accepting side: an application that was dialled by the agent is shown the
-/// real client.
+/// real client; and what a pod has forged is marked, for the guard.
 #[inline(always)]
-fn show_client(context: &SockOpsContext) {
+fn accept(context: &SockOpsContext) {
     let ops = context.ops;
     let (local, remote) = ends(ops);
+    let tuple = key(&remote, &local);
     // SAFETY: a flow that is replaced while it is read belongs to a tuple that no longer exists.
-    let Some(flow) = (unsafe { FLOWS.get(key(&remote, &local)) }) else { return };
-    if flow.kind != flow_kind::AGENT || flow.peer.ip.is_unspecified() {
-        return;
+    let flow = unsafe { FLOWS.get(tuple) };
+    let state = match flow {
+        Some(flow) if flow.kind == flow_kind::AGENT && !flow.peer.ip.is_unspecified() => {
+            SocketState { peer: flow.peer, role: socket_role::ACCEPTED, ..SocketState::default() }
+        }
+        // An announced flow has a client on this node.
+        None if is_forged(context, &local, &remote) => {
+            SocketState { role: socket_role::UNHEARD, ..SocketState::default() }
+        }
+        _ => return,
+    };
+    if let Some(known) = socket_state_or_new(socket(ops)) {
+        *known = state;
     }
-    let peer = flow.peer;
-    if let Some(state) = socket_state_or_new(socket(ops)) {
-        *state = SocketState { peer, role: socket_role::ACCEPTED, ..SocketState::default() };
-    }
+}
+
+/// Tells whether a pod whose egress is `mesh` has accepted somebody from outside of whom nothing came over its link. A raw
+/// socket in the pod can say to its own kernel whatever a peer could, and so open a way out that no `connect()` asked for.
+#[inline(always)]
+fn is_forged(context: &SockOpsContext, local: &SocketAddress, remote: &SocketAddress) -> bool {
+    // SAFETY: the context is valid for the whole run.
+    let netns_cookie = unsafe { bpf_get_netns_cookie(context.ops.cast()) };
+    // SAFETY: PODS is never written by a program; a value that the agent replaces is read whole or not at all.
+    let Some(pod) = (unsafe { PODS.get(netns_cookie) }) else { return false };
+    pod.flags & pod_flag::EGRESS_MESH != 0
+        && !remote.ip.is_loopback()
+        && !remote.ip.same(&local.ip)
+        && !segments::is_meshed(&remote.ip)
+        && segments::heard(&key(remote, local), pod.slot).is_none()
 }
 
 /// Runs on each change of state of an announced connection.

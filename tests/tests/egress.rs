@@ -14,5 +14,9 @@ mod datagrams;
 mod live;
 #[path = "egress/plaintext.rs"]
 mod plaintext;
+#[path = "egress/raw.rs"]
+mod raw;
 #[path = "egress/refusals.rs"]
 mod refusals;
+#[path = "egress/serving.rs"]
+mod serving;

@@ -25,13 +25,14 @@ use console::Console;
 
 /// What runs when nothing else is asked for: theme, then parts of the names of its tests; no part stands for all. The
 /// emulator is thirty times slower than the machine: one or two tests for each kind of hook.
-const SUITE: [(&str, &[&str]); 4] = [
+const SUITE: [(&str, &[&str]); 5] = [
     ("lane", &["pods::pods_of_one_node", "pods::a_direct_connection"]),
     (
         "bypass",
         &["raw::", "datagrams::a_policy", "sockets::every_way_to_connect_is_decided_alike_on_the_lane"],
     ),
     ("policy", &["host::"]),
+    ("egress", &["raw::a_connection", "serving::a_closed", "serving::the_kernel"]),
     ("dataplane", &["endings::"]),
 ];
 

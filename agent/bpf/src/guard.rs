@@ -11,8 +11,8 @@ use crate::{
     tables::{Raw, Table, from_abi, to_abi},
 };
 use ambit_abi::{
-    Address, CONFIG_AWAITING, Datagram, DatagramKey, Flow, FlowKey, Guard, Refused, RefusedKey,
-    SocketAddress, event_reason, flow_kind,
+    Address, CONFIG_AWAITING, Datagram, DatagramKey, Flow, FlowKey, Guard, Heard, HeardKey, Refused,
+    RefusedKey, SocketAddress, event_reason, flow_kind,
 };
 use aya::{
     Ebpf,
@@ -47,6 +47,8 @@ pub struct Device {
     pub inside: u32,
     /// Bytes of a packet before the IP header.
     pub link_header: u32,
+    /// The number under which the node's network namespace knows the pod's.
+    pub netns_id: u32,
 }
 
 /// The maps of the guard.
@@ -55,6 +57,7 @@ pub(crate) struct GuardMaps {
     syns: Table<Raw<FlowKey>, u64>,
     awaited: Table<Raw<Address>, u32>,
     pub(crate) datagrams: Table<Raw<DatagramKey>, Raw<Datagram>>,
+    pub(crate) heard: Table<Raw<HeardKey>, Raw<Heard>>,
     pub(crate) refused: Table<Raw<RefusedKey>, Raw<Refused>>,
 }
 
@@ -65,6 +68,7 @@ impl GuardMaps {
             syns: Table::new("SYNS", take(programs, "SYNS")?)?,
             awaited: Table::new("AWAITED", take(programs, "AWAITED")?)?,
             datagrams: Table::new("DATAGRAMS", take(programs, "DATAGRAMS")?)?,
+            heard: Table::new("HEARD", take(programs, "HEARD")?)?,
             refused: Table::new("REFUSED", take(programs, "REFUSED")?)?,
         })
     }
@@ -80,7 +84,7 @@ impl Kernel {
             netns_cookie: pod.netns_cookie,
             pod: pod.as_source(),
             link_header: device.link_header,
-            _pad: 0,
+            netns_id: device.netns_id,
         };
         let known = self.guard.guards.get(&device.index)?;
         if known.map(|Raw(known)| known) != Some(entry) {

@@ -35,7 +35,7 @@ use std::{
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ambit-ebpf.o"));
 
-const PINNED_MAPS: [&str; 22] = [
+const PINNED_MAPS: [&str; 23] = [
     "CONFIG",
     "PODS",
     "ENDPOINTS",
@@ -54,6 +54,7 @@ const PINNED_MAPS: [&str; 22] = [
     "SYNS",
     "GUARDS",
     "DATAGRAMS",
+    "HEARD",
     "FRAGMENTS",
     "HOST_SOCKETS",
     "AWAITED",

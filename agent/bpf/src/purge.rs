@@ -22,6 +22,11 @@ impl Kernel {
                 self.guard.datagrams.remove(&key)?;
             }
         }
+        for (key, _) in self.guard.heard.entries()? {
+            if is_gone(key.0.slot) {
+                self.guard.heard.remove(&key)?;
+            }
+        }
         for (key, _) in self.guard.refused.entries()? {
             if is_gone(key.0.slot) {
                 self.guard.refused.remove(&key)?;

@@ -3,7 +3,8 @@
 use crate::{KernelError, error::map_error};
 use ambit_abi::{
     Address, AgentSocket, Backend, ClassKey, Config, Datagram, DatagramKey, Destination, Endpoint, Flow,
-    FlowKey, Guard, ListenerKey, Pod, Refused, RefusedKey, ServiceEntry, SocketAddress, VerdictKey,
+    FlowKey, Guard, Heard, HeardKey, ListenerKey, Pod, Refused, RefusedKey, ServiceEntry, SocketAddress,
+    VerdictKey,
 };
 use aya::{
     Pod as Plain,
@@ -44,6 +45,8 @@ plain!(
     Flow,
     FlowKey,
     Guard,
+    Heard,
+    HeardKey,
     ListenerKey,
     Pod,
     Refused,

@@ -55,7 +55,7 @@ struct PodDevice {
 /// # Errors
 /// What the kernel says.
 pub fn links(home: &Home, netns: &Netns) -> io::Result<Links> {
-    let mut route = netlink::open(netns, NETLINK_ROUTE)?;
+    let mut route = netlink::open(Some(netns), NETLINK_ROUTE)?;
     let node = node_id(&mut route, home)?;
     route.write_all(&netlink::request(RTM_GETLINK, netlink::DUMP, &[0; LINK_MESSAGE]))?;
     let mut links = Links::default();
@@ -70,6 +70,7 @@ pub fn links(home: &Home, netns: &Netns) -> io::Result<Links> {
                     name: index_to_name(index)?,
                     inside: device.index,
                     link_header,
+                    netns_id: pod_id(index)?,
                 });
             }
             Place::Elsewhere => links.unguarded.push(device.name),
@@ -93,6 +94,27 @@ fn node_id(route: &mut socket2::Socket, home: &Home) -> io::Result<Option<u32>> 
     })?;
     // -1: it has none.
     Ok(id.filter(|id| *id != u32::MAX))
+}
+
+/// Returns the number under which the node's network namespace knows that of the other end of its device `index`; the
+/// kernel chooses one when it is asked.
+fn pod_id(index: u32) -> io::Result<u32> {
+    let mut route = netlink::open(None, NETLINK_ROUTE)?;
+    let mut body = [0; LINK_MESSAGE];
+    body[4..8].copy_from_slice(&index.to_ne_bytes());
+    route.write_all(&netlink::request(RTM_GETLINK, netlink::ACK, &body))?;
+    let mut id = None;
+    netlink::receive(&mut route, |body| {
+        id = body
+            .get(LINK_MESSAGE..)
+            .and_then(|attributes| netlink::number(attributes, IFLA_LINK_NETNSID))
+            .filter(|id| i32::try_from(*id).is_ok());
+    })?;
+    id.ok_or_else(|| {
+        let what =
+            format!("the kernel gives the pod's network namespace no number (device {index} of the node)");
+        io::Error::new(io::ErrorKind::NotFound, what)
+    })
 }
 
 enum Place {

@@ -22,12 +22,16 @@ const HEADER: usize = 16;
 /// How long the kernel may take to answer; it answers at once.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Opens a netlink socket of `protocol` in `netns`.
+/// Opens a netlink socket of `protocol` in `netns`; `None`: in the node's own network namespace.
 ///
 /// # Errors
 /// What the kernel says.
-pub(crate) fn open(netns: &Netns, protocol: i32) -> io::Result<Socket> {
-    let netlink = netns.socket(Domain::from(AF_NETLINK), Type::RAW, Some(Protocol::from(protocol)))?;
+pub(crate) fn open(netns: Option<&Netns>, protocol: i32) -> io::Result<Socket> {
+    let (domain, protocol) = (Domain::from(AF_NETLINK), Some(Protocol::from(protocol)));
+    let netlink = match netns {
+        Some(netns) => netns.socket(domain, Type::RAW, protocol)?,
+        None => Socket::new(domain, Type::RAW, protocol)?,
+    };
     netlink.set_read_timeout(Some(TIMEOUT))?;
     Ok(netlink)
 }

@@ -2,6 +2,8 @@
 
 use super::{Enrolment, WantedPod};
 use crate::observe::{PodStatus, refused_packet, rfc3339};
+use ambit_abi::event_reason;
+use ambit_core::Reason;
 use std::collections::BTreeMap;
 
 impl Enrolment {
@@ -47,8 +49,11 @@ impl Enrolment {
 /// Returns how many packets of the pod with this slot the guard dropped, by the code of the reason.
 fn dropped(refused: &BTreeMap<(u32, u32), u64>, slot: u32) -> BTreeMap<String, u64> {
     let own = refused.range((slot, 0)..=(slot, u32::MAX));
-    own.filter_map(|((_, reason), packets)| Some((refused_packet(*reason)?.code.to_owned(), *packets)))
-        .collect()
+    let code = |reason| match reason {
+        event_reason::EGRESS => Some(Reason::EgressOutsideMesh.code()),
+        other => refused_packet(other).map(|refused| refused.code),
+    };
+    own.filter_map(|((_, reason), packets)| Some((code(*reason)?.to_owned(), *packets))).collect()
 }
 
 /// Says what it means that a pod has links which the guard cannot stand on.

@@ -79,6 +79,12 @@ impl Address {
             && self.words_be[3] == 1_u32.to_be()
     }
 
+    /// Tells whether this is in fe80::/10.
+    #[inline(always)]
+    pub const fn is_link_local(&self) -> bool {
+        u32::from_be(self.words_be[0]) >> 22 == 0xfe80 >> 6
+    }
+
     /// Compares without a call to `memcmp`, which BPF programs do not have.
     #[inline(always)]
     pub const fn same(&self, other: &Self) -> bool {

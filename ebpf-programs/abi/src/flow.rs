@@ -16,6 +16,19 @@ pub struct FlowKey {
     pub destination_port: u16,
 }
 
+impl FlowKey {
+    /// Returns the tuple of what comes back.
+    #[inline(always)]
+    pub const fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+        }
+    }
+}
+
 /// Value of FLOWS.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]

@@ -12,8 +12,8 @@ pub struct Guard {
     pub pod: Pod,
     /// Bytes of a packet that stand before its IP header: 14 on Ethernet, 0 on a device without link addresses.
     pub link_header: u32,
-    /// Always zero.
-    pub _pad: u32,
+    /// The number under which the node's network namespace knows the pod's (`man 8 ip-netns`, nsid).
+    pub netns_id: u32,
 }
 
 /// Key of DATAGRAMS: a UDP exchange of a pod.
@@ -50,6 +50,38 @@ pub mod datagram_side {
 pub const DATAGRAM_LIFE_NS: u64 = 180_000_000_000;
 /// How often the time of an exchange is written anew, in nanoseconds.
 pub const DATAGRAM_REFRESH_NS: u64 = 1_000_000_000;
+
+/// Key of HEARD: a TCP connection that somebody outside the mesh holds, or wants, with a pod whose egress is `mesh`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct HeardKey {
+    /// The tuple as the one outside has it.
+    pub tuple: FlowKey,
+    /// Slot of the pod on whose link it was seen.
+    pub slot: u32,
+}
+
+/// Value of HEARD: the numbers of the latest segments that came over the pod's link, from which those of an answer follow.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Heard {
+    /// What acknowledges the latest SYN alone.
+    pub opened: u32,
+    /// What acknowledges the latest segment with all its data.
+    pub next: u32,
+    /// What the latest segment with an ACK acknowledged.
+    pub acknowledged: u32,
+    /// `heard_flag` bits.
+    pub flags: u32,
+}
+
+/// Bits of `Heard::flags`: which of the numbers are there.
+pub mod heard_flag {
+    /// `opened`: a SYN was heard.
+    pub const SYN: u32 = 1;
+    /// `acknowledged`: a segment with an ACK was heard.
+    pub const ACK: u32 = 2;
+}
 
 /// Key of FRAGMENTS: a packet whose first fragment was let through.
 #[repr(C)]
@@ -104,4 +136,5 @@ pub const CANARY_V6: Address =
 
 const _: () =
     assert!(size_of::<Guard>() == 56 && size_of::<Datagram>() == 16 && size_of::<DatagramKey>() == 40);
+const _: () = assert!(size_of::<HeardKey>() == 40 && size_of::<Heard>() == 16);
 const _: () = assert!(size_of::<FragmentKey>() == 44 && size_of::<Refused>() == 24);

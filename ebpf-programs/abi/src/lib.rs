@@ -27,7 +27,7 @@ pub use event::{Event, event_reason};
 pub use flow::{Flow, FlowKey, flow_kind};
 pub use guard::{
     CANARY_V4, CANARY_V6, DATAGRAM_LIFE_NS, DATAGRAM_REFRESH_NS, Datagram, DatagramKey, FRAGMENT_LIFE_NS,
-    FragmentKey, Guard, REPORTS_PER_SECOND, Refused, RefusedKey, datagram_side,
+    FragmentKey, Guard, Heard, HeardKey, REPORTS_PER_SECOND, Refused, RefusedKey, datagram_side, heard_flag,
 };
 pub use pod::{Destination, Endpoint, ListenerKey, Pod, endpoint_flag, listener_kind, pod_flag};
 pub use service::{Backend, ServiceEntry};
@@ -35,7 +35,7 @@ pub use socket::{AgentSocket, SocketState, socket_role};
 
 /// Version of everything in this crate that reaches a map: part of the pins' folder, so that an agent never reads
 /// maps that another layout wrote.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// IP protocol number of TCP.
 pub const TCP: u16 = 6;

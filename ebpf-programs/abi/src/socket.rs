@@ -35,6 +35,9 @@ pub mod socket_role {
     pub const HOST: u32 = 3;
     /// Connected by a process in a pod to a service, rewritten to an endpoint that it reaches directly.
     pub const SERVICE: u32 = 4;
+    /// Accepted in a pod whose egress is `mesh`, from a peer outside of which nothing came over the pod's link: the pod
+    /// forged it, and nothing of it leaves.
+    pub const UNHEARD: u32 = 5;
 }
 
 const _: () = assert!(size_of::<AgentSocket>() == 24 && size_of::<SocketState>() == 44);

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use ambit_harness::{Agent, Connects, Node, Place, Pod, PodSpec, Server, Service, ServiceSpec, Testbed};
+use ambit_harness::{
+    Agent, Connects, Node, Place, Pod, PodSpec, Process, Server, Service, ServiceSpec, Testbed, binary,
+};
+use serde_json::Value;
 
 pub(crate) const PORT: u16 = 8080;
 
@@ -16,7 +19,7 @@ pub(crate) struct World {
     pub(crate) service: Service,
     pub(crate) agents: [Agent; 2],
     pub(crate) bed: Testbed,
-    nodes: [Node; 2],
+    pub(crate) nodes: [Node; 2],
     servers: Vec<Server>,
 }
 
@@ -78,8 +81,15 @@ impl World {
         pods.chain([self.service.addr(), self.service.addr6()]).collect()
     }
 
+    /// How many packets of the client's the guard has dropped, by reason.
+    pub(crate) fn dropped(&self) -> Value {
+        let status = self.agents[0].status();
+        let pods = status["pods"].as_array().unwrap();
+        pods.iter().find(|pod| pod["name"] == "client").unwrap()["dropped"].clone()
+    }
+
     /// The rows of `ambit status` about what the client was refused, oldest first.
-    pub(crate) fn denials(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn denials(&self) -> Vec<Value> {
         let status = self.agents[0].status();
         let rows = status["recent_denials"].as_array().cloned().unwrap_or_default();
         rows.into_iter().filter(|row| row["direction"] == "outbound").collect()
@@ -112,4 +122,25 @@ pub(crate) fn refused(from: &Place, to: &[SocketAddr]) {
             from.name()
         );
     }
+}
+
+/// Shows what reaches `pod` over its link.
+pub(crate) fn watch(pod: &Pod) -> Process {
+    let [v4, v6] = pod.ips().map(|ip| ip.to_string());
+    let mut watch = pod.spawn(binary("attack"), &["watch", "--icmp", &v4, &v6]);
+    watch.wait_log("watching");
+    watch
+}
+
+pub(crate) fn lines(watch: &Process) -> Vec<Value> {
+    watch.stdout().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// Sends it from the link of `pod`, and does not ask whether it arrives.
+#[track_caller]
+pub(crate) fn send(pod: &Pod, from: SocketAddr, to: SocketAddr, more: &[&str]) {
+    let (from, to) = (from.to_string(), to.to_string());
+    let arguments = [&["send", to.as_str(), "--from", &from, "--blind"], more].concat();
+    let output = pod.run(binary("attack").to_str().unwrap(), &arguments);
+    assert!(output.status.success(), "{output:?}");
 }

@@ -63,7 +63,7 @@ pub(super) fn list(netns: &Netns) -> io::Result<Vec<DiagSocket>> {
 /// # Errors
 /// What the kernel says.
 pub(super) fn list_in(netns: &Netns, states: &[u8]) -> io::Result<Vec<DiagSocket>> {
-    let mut netlink = netlink::open(netns, NETLINK_SOCK_DIAG)?;
+    let mut netlink = netlink::open(Some(netns), NETLINK_SOCK_DIAG)?;
     let states = states.iter().fold(0_u32, |bits, state| bits | 1 << state);
     let mut sockets = Vec::new();
     for family in [AF_INET, AF_INET6] {
@@ -78,7 +78,7 @@ pub(super) fn list_in(netns: &Netns, states: &[u8]) -> io::Result<Vec<DiagSocket
 /// # Errors
 /// What the kernel says.
 pub(super) fn destroy(netns: &Netns, socket: &DiagSocket) -> io::Result<bool> {
-    let mut netlink = netlink::open(netns, NETLINK_SOCK_DIAG)?;
+    let mut netlink = netlink::open(Some(netns), NETLINK_SOCK_DIAG)?;
     netlink.write_all(&request(SOCK_DESTROY, netlink::ACK, socket.family, 1 << socket.state, &socket.id))?;
     match netlink::receive(&mut netlink, |_| {}) {
         Ok(()) => Ok(true),

@@ -21,6 +21,8 @@ pub(crate) struct Handshake {
     to: SocketAddr,
     #[arg(long)]
     from: SocketAddr,
+    #[arg(long, value_enum, default_value_t = Via::Frame)]
+    via: Via,
     /// How long each answer may take.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -28,7 +30,7 @@ pub(crate) struct Handshake {
 
 impl Handshake {
     pub(crate) fn run(&self) -> Result<Value> {
-        let wire = Wire::open(Via::Frame)?;
+        let wire = Wire::open(self.via)?;
         self.send(&wire, Segment { sequence: START, flags: SYN, ..Segment::default() })?;
         let answer = wire.hear(self.timeout, |bytes| {
             let seen = read::packet(bytes)?;

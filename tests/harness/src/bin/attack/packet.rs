@@ -8,8 +8,10 @@ pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const ICMP: u8 = 1;
 pub(crate) const ICMPV6: u8 = 58;
+pub(crate) const IGMP: u8 = 2;
 
 /// TCP's flags.
+pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
 pub(crate) const RST: u8 = 4;
 pub(crate) const PSH: u8 = 8;
@@ -58,17 +60,33 @@ pub(crate) fn udp(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Body {
 
 /// Returns an ICMP echo request that `number` tells from others.
 pub(crate) fn echo(from: IpAddr, to: IpAddr, number: u16) -> Body {
-    let kind = if from.is_ipv4() { 8 } else { 128 };
+    let [high, low] = number.to_be_bytes();
+    icmp(from, to, if from.is_ipv4() { 8 } else { 128 }, [high, low, 0, 1], b"ambit-fence")
+}
+
+/// Returns an ICMP message of the type `kind` with the word that follows its checksum.
+pub(crate) fn icmp(from: IpAddr, to: IpAddr, kind: u8, word: [u8; 4], payload: &[u8]) -> Body {
     let mut bytes = vec![kind, 0, 0, 0];
-    bytes.extend(number.to_be_bytes());
-    bytes.extend([0, 1]);
-    bytes.extend(b"ambit-fence");
+    bytes.extend(word);
+    bytes.extend(payload);
     if from.is_ipv6() {
         return checked(from, to, ICMPV6, bytes, 2);
     }
     let sum = checksum(&bytes).to_be_bytes();
     bytes[2..4].copy_from_slice(&sum);
     Body { protocol: ICMP, bytes }
+}
+
+/// Returns an IGMP report about the group `to`, with data behind it.
+///
+/// # Errors
+/// When that is no IPv4 address.
+pub(crate) fn membership(to: IpAddr, payload: &[u8]) -> Result<Body> {
+    let IpAddr::V4(group) = to else { bail!("IGMP is IPv4's") };
+    let mut bytes = [&[0x16, 0, 0, 0], &group.octets()[..], payload].concat();
+    let sum = checksum(&bytes).to_be_bytes();
+    bytes[2..4].copy_from_slice(&sum);
+    Ok(Body { protocol: IGMP, bytes })
 }
 
 /// Returns an unsolicited neighbour advertisement that claims `address` for the link address `mac`.

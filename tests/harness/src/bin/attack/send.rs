@@ -1,4 +1,5 @@
-//! `send`: one packet that no socket stands behind, then an echo, whose answer tells that it arrived or never will.
+//! `send`: one packet that no socket stands behind, then an echo, whose answer tells that it arrived or never will,
+//! unless the sender is one who gets no answers.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,9 +7,12 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use crate::packet::{self, ACK, Body, Header, PSH, RST, SYN, Segment, TCP};
+use crate::packet::{self, ACK, Body, FIN, Header, PSH, RST, SYN, Segment, TCP};
 use crate::read;
 use crate::wire::{MAC, Via, Wire};
+
+/// What attacks carry.
+const PAYLOAD: &[u8] = b"ambit-attack";
 
 /// Sends a packet and prints how the destination answered it.
 #[derive(clap::Args)]
@@ -34,6 +38,12 @@ pub(crate) struct Send {
     /// TCP's sequence number.
     #[arg(long, default_value_t = 1000)]
     sequence: u32,
+    /// What TCP acknowledges.
+    #[arg(long, default_value_t = 1000)]
+    acknowledged: u32,
+    /// Sends no echo: whether it arrived is for others to say.
+    #[arg(long)]
+    blind: bool,
 }
 
 /// What is sent.
@@ -44,6 +54,22 @@ enum Kind {
     SynData,
     Data,
     Rst,
+    /// A RST with data.
+    RstData,
+    /// As the kernel answers a SYN to a closed port.
+    RstAck,
+    SynAck,
+    /// An ACK without data.
+    Ack,
+    Fin,
+    /// An answer to an echo that nobody asked for.
+    EchoReply,
+    /// The error that a port is closed, about data.
+    Unreachable,
+    /// A report that a group has a member, with data.
+    Membership,
+    /// A neighbour solicitation with data instead of its option.
+    Solicitation,
     Udp,
     /// An SCTP INIT.
     Sctp,
@@ -97,6 +123,9 @@ impl Send {
             }
         }
         let mut answers = Vec::new();
+        if self.blind {
+            return Ok(json!({ "answers": answers, "errors": errors }));
+        }
         wire.fence(self.own.unwrap_or(from), to, |bytes| {
             if let Some(seen) = read::packet(bytes)
                 && (seen.from, seen.to) == (self.to, self.from)
@@ -115,26 +144,37 @@ impl Send {
     fn body(&self) -> Result<Body> {
         let (from, to) = (self.from, self.to);
         let tcp = |flags, payload: &[u8]| {
-            let acknowledged = if flags & ACK != 0 { 1000 } else { 0 };
+            let acknowledged = if flags & ACK != 0 { self.acknowledged } else { 0 };
             let segment = Segment { sequence: self.sequence, acknowledged, flags, payload: payload.to_vec() };
             packet::tcp(from, to, &segment)
         };
+        let v4 = from.is_ipv4();
+        let icmp = |kind, payload: &[u8]| packet::icmp(from.ip(), to.ip(), kind, [0; 4], payload);
         let inner = || packet::ip(from.ip(), to.ip(), &Header::default(), &tcp(SYN, b""));
         Ok(match self.kind {
             Kind::Syn => tcp(SYN, b""),
-            Kind::SynData => tcp(SYN, b"ambit-attack"),
-            Kind::Data => tcp(PSH | ACK, b"ambit-attack"),
+            Kind::SynData => tcp(SYN, PAYLOAD),
+            Kind::Data => tcp(PSH | ACK, PAYLOAD),
             Kind::Rst => tcp(RST, b""),
-            Kind::Udp => packet::udp(from, to, b"ambit-attack"),
+            Kind::RstData => tcp(RST, PAYLOAD),
+            Kind::RstAck => tcp(RST | ACK, b""),
+            Kind::SynAck => tcp(SYN | ACK, b""),
+            Kind::Ack => tcp(ACK, b""),
+            Kind::Fin => tcp(FIN | ACK, b""),
+            Kind::EchoReply => icmp(if v4 { 0 } else { 129 }, PAYLOAD),
+            Kind::Unreachable => icmp(if v4 { 3 } else { 1 }, PAYLOAD),
+            Kind::Membership => packet::membership(to.ip(), PAYLOAD)?,
+            Kind::Solicitation => icmp(135, &[PAYLOAD; 4].concat()),
+            Kind::Udp => packet::udp(from, to, PAYLOAD),
             Kind::Sctp => {
                 let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
                 let init =
                     [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 20, 0, 0, 0, 7, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 9];
                 Body { protocol: 132, bytes: [ports, init.to_vec()].concat() }
             }
-            Kind::Ipip => Body { protocol: if from.is_ipv4() { 4 } else { 41 }, bytes: inner()? },
+            Kind::Ipip => Body { protocol: if v4 { 4 } else { 41 }, bytes: inner()? },
             Kind::Gre => {
-                let kind: [u8; 2] = if from.is_ipv4() { [8, 0] } else { [0x86, 0xdd] };
+                let kind: [u8; 2] = if v4 { [8, 0] } else { [0x86, 0xdd] };
                 Body { protocol: 47, bytes: [vec![0, 0], kind.to_vec(), inner()?].concat() }
             }
             Kind::Arp => unreachable!("ARP is no IP packet"),

@@ -13,13 +13,15 @@ use crate::read;
 /// All protocols, in network byte order (`ETH_P_ALL`).
 const EVERY_PROTOCOL: i32 = 0x0003_u16.to_be() as i32;
 
-/// Prints one line of JSON for each IP packet that comes to one of these addresses, until it is ended. Echoes and
-/// neighbour discovery are left out.
+/// Prints one line of JSON for each IP packet that comes to one of these addresses, until it is ended. ICMP is left out.
 #[derive(clap::Args)]
 pub(crate) struct Watch {
     /// The pod's addresses.
     #[arg(required = true)]
     addresses: Vec<IpAddr>,
+    /// Prints ICMP too: not for where neighbours are looked for.
+    #[arg(long)]
+    icmp: bool,
 }
 
 impl Watch {
@@ -31,10 +33,13 @@ impl Watch {
         loop {
             let length = (&link).read(&mut frame).context("read the link")?;
             let Some(seen) = frame.get(14..length).and_then(read::packet) else { continue };
-            if self.addresses.contains(&seen.to.ip()) && !matches!(seen.protocol, ICMP | ICMPV6) {
+            if self.addresses.contains(&seen.to.ip())
+                && (self.icmp || !matches!(seen.protocol, ICMP | ICMPV6))
+            {
                 let line = json!({
                     "from": seen.from, "to": seen.to, "protocol": seen.protocol, "flags": seen.flags,
-                    "fragment": seen.fragment,
+                    "fragment": seen.fragment, "sequence": seen.sequence,
+                    "acknowledged": seen.acknowledged,
                 });
                 println!("{line}");
             }
