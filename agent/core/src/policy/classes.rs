@@ -150,4 +150,4 @@ impl Block {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
