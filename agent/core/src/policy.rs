@@ -24,7 +24,7 @@ pub use eval::{Connection, Source, evaluate};
 pub use host::may_refuse_host;
 pub use rule::{Destination, IdentityPattern, Peer, PortRange, Rule, ServiceAccount};
 pub use selector::{Requirement, Selector};
-pub use trace::{EgressTrace, Miss, PolicyTrace, RuleTrace, Trace, trace, trace_egress};
+pub use trace::{EgressTrace, Miss, PolicyTrace, RuleTrace, Trace, trace, trace_egress, unselected};
 pub use verdict::{DryRun, Reason, Verdict};
 
 /// The name of a policy: `ClusterAccessPolicy`s have no namespace.

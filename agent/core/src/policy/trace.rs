@@ -5,6 +5,7 @@
 //! `evaluate_egress`; what a trace concludes is there to be compared with it.
 
 mod fields;
+mod selection;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use super::{Action, Policy, PolicyId, Protocol};
 use crate::model::{Egress, Mode};
 
 pub use fields::Miss;
+pub use selection::unselected;
 
 /// What each policy that selects a pod says about a connection to it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ impl fmt::Display for Miss {
     }
 }
 
-fn miss(field: impl Into<String>, says: impl Into<String>, found: impl Into<String>) -> Miss {
+pub(super) fn miss(field: impl Into<String>, says: impl Into<String>, found: impl Into<String>) -> Miss {
     Miss { field: field.into(), says: says.into(), found: found.into() }
 }
 

@@ -9,10 +9,12 @@ use crate::identity::SpiffeId;
 use crate::model::Workload;
 use crate::policy::classes::tests::{any_address, egress_policies};
 use crate::policy::egress::evaluate_egress;
-use crate::policy::egress::tests::pod;
+use crate::policy::egress::tests::{pod, policy};
 use crate::policy::eval::evaluate;
 use crate::policy::eval::properties::{caller, mode, policies};
-use crate::policy::{Destination, EgressRule, IdentityPattern, Peer, PortRange, Rule, ServiceAccount};
+use crate::policy::{
+    Destination, EgressRule, IdentityPattern, Peer, PortRange, Requirement, Rule, Selector, ServiceAccount,
+};
 
 proptest! {
     #[test]
@@ -156,4 +158,37 @@ fn an_egress_rule_says_what_is_called_instead() {
             "exceptCidrs: [192.0.2.0/24] — 192.0.2.7 is called, which is one of them",
         ]
     );
+}
+
+#[test]
+fn a_policy_that_does_not_select_a_pod_says_by_which_label() {
+    let labels = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let db = Workload { labels: labels(&[("app", "db")]), ..pod(Mode::Strict, Egress::Any) };
+    let selector = Selector {
+        match_labels: labels(&[("app", "web")]),
+        match_expressions: vec![
+            Requirement::In { key: "tier".into(), values: vec!["a".into(), "b".into()] },
+            Requirement::NotIn { key: "app".into(), values: vec!["db".into()] },
+            Requirement::DoesNotExist { key: "app".into() },
+            Requirement::Exists { key: "app".into() },
+        ],
+    };
+    let namespace_selector = Selector { match_labels: labels(&[("team", "x")]), ..Selector::default() };
+    let id = PolicyId { namespace: None, name: "wide".into() };
+    let wide =
+        Policy { id, namespace_selector: Some(namespace_selector), selector, ..policy("", Vec::new()) };
+    let said =
+        |labels| -> Vec<String> { unselected(&wide, &db, labels).iter().map(ToString::to_string).collect() };
+    let expected = [
+        "namespaceSelector.matchLabels: {team: x} — the namespace shop has no label team",
+        "selector.matchLabels: {app: web} — the pod has app: db",
+        "selector.matchExpressions: tier In [a, b] — the pod has no label tier",
+        "selector.matchExpressions: app NotIn [db] — the pod has app: db",
+        "selector.matchExpressions: app DoesNotExist — the pod has app: db",
+    ];
+    assert_eq!(said(None), expected);
+    assert_eq!(said(Some(&labels(&[("team", "x")]))), expected[1..]);
+    assert_eq!(unselected(&policy("all", Vec::new()), &db, None), []);
 }
