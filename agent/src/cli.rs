@@ -4,6 +4,8 @@ pub mod agent;
 pub mod check;
 pub mod cleanup;
 pub mod connections;
+pub mod explain;
+mod input;
 mod output;
 pub mod status;
 
@@ -28,6 +30,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Show the connections that a running agent carries
     Connections(connections::ConnectionsArgs),
+    /// Say what would happen to a call, and why
+    Explain(explain::ExplainArgs),
     /// Let go of every pod and remove all that agents left in the kernel
     Cleanup(cleanup::CleanupArgs),
 }
@@ -43,6 +47,7 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Connections(args) => connections::run(&args),
+            Command::Explain(args) => explain::run(&args),
             Command::Cleanup(args) => cleanup::run(&args),
         }
     }
