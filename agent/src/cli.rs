@@ -7,6 +7,7 @@ pub mod connections;
 pub mod explain;
 mod input;
 mod output;
+pub mod simulate;
 pub mod status;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +33,8 @@ enum Command {
     Connections(connections::ConnectionsArgs),
     /// Say what would happen to a call, and why
     Explain(explain::ExplainArgs),
+    /// Say what a change of objects would do before it is made, and who may reach whom
+    Simulate(simulate::SimulateArgs),
     /// Let go of every pod and remove all that agents left in the kernel
     Cleanup(cleanup::CleanupArgs),
 }
@@ -48,6 +51,7 @@ impl Cli {
             Command::Status(args) => status::run(&args),
             Command::Connections(args) => connections::run(&args),
             Command::Explain(args) => explain::run(&args),
+            Command::Simulate(args) => simulate::run(&args),
             Command::Cleanup(args) => cleanup::run(&args),
         }
     }

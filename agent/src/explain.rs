@@ -9,13 +9,12 @@ mod steps;
 mod yaml;
 
 use ambit_core::{
-    Protocol, Snapshot,
+    Snapshot,
     reach::{Attempt, Called, Decider, Outcome, decider, reach},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::run::SameNode;
-use party::{From, Target};
 
 pub use advice::Change;
 pub use steps::Step;
@@ -142,6 +141,7 @@ pub fn explain(
             called: endpoint.called,
             port: endpoint.port,
             protocol,
+            by_service: target.service.is_some(),
         };
         let outcome = reach(snapshot, &attempt);
         if outcome.verdict().is_none() {

@@ -9,3 +9,4 @@ pub mod explain;
 pub mod identity;
 pub mod observe;
 pub mod run;
+pub mod simulate;

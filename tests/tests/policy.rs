@@ -4,6 +4,8 @@
 
 #[path = "policy/changes.rs"]
 mod changes;
+#[path = "policy/explained.rs"]
+mod explained;
 #[path = "policy/host.rs"]
 mod host;
 #[path = "policy/modes.rs"]

@@ -17,8 +17,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-pub use classes::{ClassVerdicts, Classes, egress_classes, stranger_classes};
-pub use compile::{KernelVerdict, PortPrefix, compile, port_prefixes};
+pub use classes::{ClassVerdicts, Classes, egress_classes, pieces, stranger_classes};
+pub use compile::{KernelVerdict, PortPrefix, compile, port_prefixes, port_starts};
 pub use egress::{Call, EgressRule, evaluate_egress};
 pub use eval::{Connection, Source, evaluate};
 pub use host::may_refuse_host;

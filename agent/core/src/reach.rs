@@ -60,6 +60,9 @@ pub struct Attempt<'a> {
     pub port: u16,
     /// The protocol.
     pub protocol: Protocol,
+    /// Whether it dials a service. What a process of a node dials is rewritten after the kernel has seen its socket, so
+    /// that the called pod's kernel does not know the connection.
+    pub by_service: bool,
 }
 
 /// What both sides say.
@@ -133,7 +136,7 @@ pub fn unspecified(like: IpAddr) -> IpAddr {
 
 /// Foresees what comes of a call.
 pub fn reach<'a>(snapshot: &Snapshot, attempt: &Attempt<'a>) -> Outcome<'a> {
-    let Attempt { caller, called, port, protocol } = *attempt;
+    let Attempt { caller, called, port, protocol, .. } = *attempt;
     let egress = match caller {
         Caller::Pod(pod) => {
             Some(snapshot.evaluate_egress(pod, SocketAddr::new(called.address(), port), protocol))
@@ -142,7 +145,7 @@ pub fn reach<'a>(snapshot: &Snapshot, attempt: &Attempt<'a>) -> Outcome<'a> {
     };
     let inbound = match called {
         Called::Pod { pod, address } if !is_itself(caller, pod) => {
-            let source = seen(caller, pod, address, protocol);
+            let source = seen(attempt, pod, address);
             let connection = Connection { source, destination: pod, protocol, port };
             Some((source, snapshot.evaluate(&connection)))
         }
@@ -157,22 +160,26 @@ fn is_itself(caller: Caller<'_>, called: &Workload) -> bool {
 }
 
 /// Returns whom the called pod sees, by what its node knows for certain.
-fn seen<'a>(caller: Caller<'a>, called: &Workload, towards: IpAddr, protocol: Protocol) -> Source<'a> {
+fn seen<'a>(attempt: &Attempt<'a>, called: &Workload, towards: IpAddr) -> Source<'a> {
+    let (caller, protocol) = (attempt.caller, attempt.protocol);
     let address = caller.address(towards);
     match caller {
-        Caller::Pod(pod) => {
-            let same_node = pod.node == called.node;
-            // No tunnel carries a datagram: only within a node is its sender known.
-            let proves = pod.mode.is_enrolled() && (protocol == Protocol::Tcp || same_node);
-            match (pod.host_network, same_node) {
-                (true, true) => Source::Host { address },
-                (false, _) if proves => Source::Identity { id: &pod.identity, address },
-                _ => Source::Unverified { address },
+        Caller::Pod(pod) if pod.host_network => {
+            if pod.node == called.node && !attempt.by_service {
+                Source::Host { address }
+            } else {
+                Source::Unverified { address }
             }
         }
+        // No tunnel carries a datagram: only within a node is its sender known.
+        Caller::Pod(pod)
+            if pod.mode.is_enrolled() && (protocol == Protocol::Tcp || pod.node == called.node) =>
+        {
+            Source::Identity { id: &pod.identity, address }
+        }
         Caller::Identity { id, .. } if protocol == Protocol::Tcp => Source::Identity { id, address },
-        Caller::Host { .. } => Source::Host { address },
-        Caller::Identity { .. } | Caller::Outside { .. } => Source::Unverified { address },
+        Caller::Host { .. } if !attempt.by_service => Source::Host { address },
+        _ => Source::Unverified { address },
     }
 }
 

@@ -196,7 +196,7 @@ impl Draft {
         attempt: &Attempt<'_>,
         source: Source<'_>,
     ) -> Option<()> {
-        let rule = rule(pod, attempt, source);
+        let rule = rule(pod, attempt, source)?;
         let Some(id) = named else {
             let new = self.new_policy(pod, ("allow", Action::Allow), attempt);
             return self.add(Policy { rules: vec![rule], ..new }, pod, true);
@@ -216,7 +216,7 @@ impl Draft {
     /// Adds a policy that refuses the caller.
     fn deny(&mut self, pod: &Workload, attempt: &Attempt<'_>, source: Source<'_>) -> Option<()> {
         let new = self.new_policy(pod, ("deny", Action::Deny), attempt);
-        self.add(Policy { rules: vec![rule(pod, attempt, source)], ..new }, pod, false)
+        self.add(Policy { rules: vec![rule(pod, attempt, source)?], ..new }, pod, false)
     }
 
     /// Adds an egress rule, to a policy that has some or as a policy of its own.
@@ -317,8 +317,8 @@ impl Draft {
     }
 }
 
-/// Returns a rule that names this caller, port and protocol and nothing else.
-fn rule(pod: &Workload, attempt: &Attempt<'_>, source: Source<'_>) -> Rule {
+/// Returns a rule that names this caller, port and protocol and nothing else; `None` for a caller of whom nothing is known.
+fn rule(pod: &Workload, attempt: &Attempt<'_>, source: Source<'_>) -> Option<Rule> {
     let peer = match source {
         Source::Identity { id, .. } if id.trust_domain() == pod.identity.trust_domain() => Peer {
             service_accounts: vec![ServiceAccount {
@@ -331,13 +331,14 @@ fn rule(pod: &Workload, attempt: &Attempt<'_>, source: Source<'_>) -> Rule {
             Peer { identities: vec![IdentityPattern::Exact(id.clone())], ..Peer::default() }
         }
         Source::Host { .. } => Peer { host: true, ..Peer::default() },
+        Source::Unverified { address } if address.is_unspecified() => return None,
         Source::Unverified { address } => {
             Peer { cidrs: vec![address.to_canonical().into()], ..Peer::default() }
         }
     };
     let to =
         ambit_core::Destination { protocol: attempt.protocol, ports: vec![PortRange::single(attempt.port)] };
-    Rule { from: Some(vec![peer]), to: Some(vec![to]) }
+    Some(Rule { from: Some(vec![peer]), to: Some(vec![to]) })
 }
 
 fn for_all(selected: usize) -> String {

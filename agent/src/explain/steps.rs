@@ -199,6 +199,11 @@ fn way(attempt: &Attempt<'_>, outcome: &Outcome<'_>, lane: bool) -> String {
         (Source::Identity { .. }, _, _) => {
             "from node to node through the tunnel: mutual TLS proves the caller's identity".to_owned()
         }
+        (Source::Unverified { .. }, caller, _) if attempt.by_service && is_node(caller) => {
+            "through the service's address, which is rewritten after the kernel has seen the socket: nothing attests \
+             that the caller is the node itself"
+                .to_owned()
+        }
         (Source::Unverified { .. }, Caller::Pod(calling), _) if calling.mode.is_enrolled() => {
             "from node to node as it is: no tunnel carries UDP, so that it has no verified identity there"
                 .to_owned()
@@ -210,6 +215,11 @@ fn way(attempt: &Attempt<'_>, outcome: &Outcome<'_>, lane: bool) -> String {
             "in plaintext, without a verified identity: the caller is not enrolled".to_owned()
         }
     }
+}
+
+/// Tells whether the caller is a process in a node's network.
+fn is_node(caller: Caller<'_>) -> bool {
+    matches!(caller, Caller::Host { .. }) || matches!(caller, Caller::Pod(pod) if pod.host_network)
 }
 
 /// Says what the caller's own side has to say.

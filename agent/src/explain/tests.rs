@@ -61,7 +61,7 @@ type Case<'a> = ((&'a str, &'a str, u16, &'a str), (bool, &'a str, DecidedBy), &
 #[test]
 fn each_kind_of_step_is_told() {
     use DecidedBy::{Agent, Kernel, Nobody};
-    let cases: [Case<'_>; 24] = [
+    let cases: [Case<'_>; 25] = [
         (
             ("shop/web", "shop/db", 80, "TCP"),
             (true, "allow-match", Kernel),
@@ -117,6 +117,11 @@ fn each_kind_of_step_is_told() {
                 "a process of the called pod's own node (10.9.0.1)",
                 "attests that the caller is the node itself",
             ],
+        ),
+        (
+            ("host", "shop/db", 80, "TCP"),
+            (false, "plaintext-in-strict", Kernel),
+            &["rewritten after the kernel has seen the socket"],
         ),
         (("10.9.0.1", "shop/db-0", 5432, "TCP"), (true, "host-default", Kernel), &[]),
         (("10.9.0.1", "pod:shop/far", 80, "TCP"), (false, "plaintext-in-strict", Kernel), &[]),

@@ -71,7 +71,7 @@ fn foreseen(
         None => Caller::Outside { address: outside },
     };
     let called = named(to).map_or(Called::Address(outside), |pod| Called::pod(pod));
-    let attempt = Attempt { caller, called, port: 80, protocol };
+    let attempt = Attempt { caller, called, port: 80, protocol, by_service: false };
     let outcome = reach(snapshot, &attempt);
     let verdict = outcome.verdict().unwrap();
     (verdict.allowed, verdict.reason, decider(snapshot, &attempt, &outcome, lane))
@@ -108,6 +108,25 @@ fn who_is_seen_and_who_decides_follows_from_the_way() {
     // What audit lets through is for the agent to report.
     let audit = foreseen(&snapshot(Mode::Audit), "kept", "db", Tcp, true);
     assert_eq!(audit, (true, Reason::Audit, Agent));
+}
+
+#[test]
+fn a_process_of_a_node_that_dials_a_service_is_nobody() {
+    let snapshot = snapshot(Mode::Strict);
+    let db = snapshot.workload_named("shop", "db").unwrap();
+    let agent = snapshot.workload_named("shop", "agent").unwrap();
+    let web = snapshot.workload_named("shop", "web").unwrap();
+    let host = Caller::Host { address: [10, 0, 0, 6].into() };
+    for (caller, by_service, reason) in [
+        (host, false, Reason::HostDefault),
+        (host, true, Reason::PlaintextInStrict),
+        (Caller::Pod(agent), true, Reason::PlaintextInStrict),
+        (Caller::Pod(web), true, Reason::AllowMatch),
+    ] {
+        let attempt =
+            Attempt { caller, called: Called::pod(db), port: 80, protocol: Protocol::Tcp, by_service };
+        assert_eq!(reach(&snapshot, &attempt).verdict().unwrap().reason, reason, "{caller:?}");
+    }
 }
 
 #[test]
