@@ -12,6 +12,8 @@ mod host;
 mod modes;
 #[path = "policy/rules.rs"]
 mod rules;
+#[path = "policy/simulated.rs"]
+mod simulated;
 #[path = "policy/told.rs"]
 mod told;
 #[path = "policy/world.rs"]

@@ -9,7 +9,7 @@ use crate::{
     observe::{Query, ask},
     run::{DEFAULT_SOCKET, SameNode},
 };
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use std::{fmt::Write, path::PathBuf, process::ExitCode};
 
@@ -32,7 +32,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "PROTOCOL", default_value = "TCP")]
     protocol: String,
     /// Answer from these files or directories of objects instead of asking an agent; also a dump of
-    /// `kubectl get ns,pods,svc,endpointslices,accesspolicies -A -o yaml`
+    /// `kubectl get ns,pods,svc,endpointslices,accesspolicies,clusteraccesspolicies -A -o yaml`
     #[arg(long, value_name = "FILE-OR-DIR", num_args = 1.., conflicts_with = "socket")]
     objects: Vec<PathBuf>,
     /// The agent's unix socket
@@ -71,8 +71,14 @@ fn answer(args: &ExplainArgs) -> anyhow::Result<Explanation> {
         protocol: args.protocol.clone(),
     };
     if args.objects.is_empty() {
-        let answer = ask(&args.socket, Query::Explain(question))
-            .context("to answer from files instead, name them with --objects")?;
+        let answer = ask(&args.socket, Query::Explain(question)).map_err(|error| {
+            // Only where nobody can be asked.
+            if error.root_cause().is::<std::io::Error>() {
+                anyhow!("{error:#}; to answer from files instead, name them with --objects")
+            } else {
+                error
+            }
+        })?;
         return serde_json::from_value(answer).context("read the agent's answer");
     }
     let loaded = load(&args.objects, &args.trust_domain)?;

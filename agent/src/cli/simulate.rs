@@ -24,7 +24,7 @@ use std::{path::PathBuf, process::ExitCode};
 )]
 pub struct SimulateArgs {
     /// The objects as they are: files or directories, also a dump of
-    /// `kubectl get ns,pods,svc,endpointslices,accesspolicies -A -o yaml`
+    /// `kubectl get ns,pods,svc,endpointslices,accesspolicies,clusteraccesspolicies -A -o yaml`
     #[arg(long, value_name = "FILE-OR-DIR", num_args = 1.., required = true)]
     objects: Vec<PathBuf>,
     /// Objects that are put in the place of those of their kind and name, or beside the others; a Pod with neither spec

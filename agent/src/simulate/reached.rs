@@ -318,6 +318,8 @@ fn by_port<T: PartialEq>(starts: &BTreeSet<u16>, mut ask: impl FnMut(u16) -> T) 
         }
     }
     // What is said of few ports is what somebody wrote a rule for.
-    said.sort_by_key(|(ranges, _)| ranges.iter().map(|range| u32::from(range.last - range.first) + 1).sum::<u32>());
+    said.sort_by_key(|(ranges, _)| {
+        ranges.iter().map(|range| u32::from(range.last - range.first) + 1).sum::<u32>()
+    });
     said
 }

@@ -123,3 +123,82 @@ fn what_cannot_be_answered_says_why_and_exits_with_2() {
         assert!(text.contains(expected), "{expected:?} in {text:?}");
     }
 }
+
+const OBJECTS: [&str; 4] = [
+    "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: calc\n  labels: {ambit.dev/mode: strict}\n",
+    "apiVersion: v1\nkind: Pod\nmetadata: {namespace: calc, name: addition}\n\
+     spec: {nodeName: a, serviceAccountName: addition, containers: []}\nstatus: {phase: Running, podIP: 10.0.0.1}\n",
+    "apiVersion: v1\nkind: Pod\nmetadata: {namespace: calc, name: multiplication, labels: {app: multiplication}}\n\
+     spec: {nodeName: b, serviceAccountName: multiplication, containers: []}\nstatus: {phase: Running, podIP: 10.0.0.2}\n",
+    ONLY_TWO,
+];
+
+#[test]
+fn a_dump_of_kubectl_answers_as_files_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let indented = |text: &str| {
+        let lines = text.trim().lines().map(|line| format!("  {line}\n"));
+        format!("- {}", lines.collect::<String>().trim_start())
+    };
+    let items: String = OBJECTS.iter().map(|text| indented(text)).collect();
+    std::fs::write(at("files.yaml"), OBJECTS.join("---\n")).unwrap();
+    std::fs::write(
+        at("dump.yaml"),
+        format!("apiVersion: v1\nkind: List\nmetadata: {{resourceVersion: ''}}\nitems:\n{items}"),
+    )
+    .unwrap();
+    let answers = ["files.yaml", "dump.yaml"].map(|name| {
+        let mut answer = explain("calc/addition", "calc/multiplication", 8080, &["--objects", &at(name)]);
+        answer.as_object_mut().unwrap().remove("answeredBy");
+        answer
+    });
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!((&answers[0]["verdict"], &answers[0]["decidedBy"]), (&"refuse".into(), &"agent".into()));
+}
+
+#[test]
+fn bad_input_says_file_line_field_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let all = OBJECTS.join("---\n");
+    for (name, text) in [
+        ("good.yaml", all.clone()),
+        ("cut.yaml", all[..all.len() - 12].to_owned()),
+        ("field.yaml", all.replace("serviceAccounts", "serviceAcounts")),
+        ("address.yaml", all.replace("10.0.0.2", "10.0.0.256")),
+        ("twice.yaml", all.replace("10.0.0.2", "10.0.0.1")),
+    ] {
+        std::fs::write(at(name), text).unwrap();
+    }
+    let good = ["calc/addition", "calc/multiplication", "8080"];
+    for (source, [from, to, port], expected) in [
+        ("nowhere.yaml", good, &["nowhere.yaml: cannot be read"][..]),
+        ("cut.yaml", good, &["cut.yaml:", "cannot be parsed"]),
+        (
+            "field.yaml",
+            good,
+            &["field.yaml:29:", "spec.rules[0].from[0].serviceAcounts", "did you mean `serviceAccounts`?"],
+        ),
+        ("address.yaml", good, &["address.yaml:16:", "status.podIP", "\"10.0.0.256\" is no address"]),
+        (
+            "twice.yaml",
+            good,
+            &["twice.yaml:16:", "have the same address 10.0.0.1", "every pod needs an address of its own"],
+        ),
+        (
+            "good.yaml",
+            ["calc/adition", "calc/multiplication", "8080"],
+            &["--from calc/adition", "did you mean `calc/addition`?"],
+        ),
+        ("good.yaml", ["calc/addition", "calc/multiplication", "0"], &["--port", "0 is not in 1..=65535"]),
+        ("good.yaml", ["calc/addition", "calc/multiplication", "http"], &["--port", "invalid digit"]),
+        ("good.yaml", ["host", "192.0.2.1", "80"], &["neither side is a pod"]),
+    ] {
+        let (code, text) = ambit(&["--from", from, "--to", to, "--port", port, "--objects", &at(source)]);
+        assert_eq!(code, Some(2), "{source}: {text}");
+        for part in expected {
+            assert!(text.contains(part), "{source} {from} {to} {port}: {part:?} in {text}");
+        }
+    }
+}
