@@ -4,7 +4,10 @@ pub mod agent;
 pub mod check;
 pub mod cleanup;
 pub mod connections;
+pub mod explain;
+mod input;
 mod output;
+pub mod simulate;
 pub mod status;
 
 use clap::{Parser, Subcommand};
@@ -28,6 +31,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Show the connections that a running agent carries
     Connections(connections::ConnectionsArgs),
+    /// Say what would happen to a call, and why
+    Explain(explain::ExplainArgs),
+    /// Say what a change of objects would do before it is made, and who may reach whom
+    Simulate(simulate::SimulateArgs),
     /// Let go of every pod and remove all that agents left in the kernel
     Cleanup(cleanup::CleanupArgs),
 }
@@ -43,6 +50,8 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Connections(args) => connections::run(&args),
+            Command::Explain(args) => explain::run(&args),
+            Command::Simulate(args) => simulate::run(&args),
             Command::Cleanup(args) => cleanup::run(&args),
         }
     }

@@ -5,6 +5,8 @@ pub mod cli;
 pub mod control;
 pub mod dataplane;
 pub mod enrol;
+pub mod explain;
 pub mod identity;
 pub mod observe;
 pub mod run;
+pub mod simulate;

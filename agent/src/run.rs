@@ -1,6 +1,7 @@
 //! `ambit agent`: puts the parts together, takes the charge of the node, and gives it up in the end.
 
 mod charge;
+mod explaining;
 mod hand_over;
 mod leave;
 mod node;

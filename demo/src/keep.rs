@@ -29,12 +29,11 @@ fn hints(world: &World, paint: Paint) -> String {
         }
     };
     let ambit = binary("ambit");
-    let ask = |what: &str| {
+    let ask = |what: &str| -> Vec<String> {
         let sockets = world.agents.iter().map(|agent| agent.socket());
         sockets.map(|socket| format!("{} {what} --socket {}", ambit.display(), socket.display())).collect()
     };
-    let status: Vec<String> = ask("status");
-    let connections: Vec<String> = ask("connections");
+    let (status, connections) = (ask("status"), ask("connections"));
     section(
         "The namespace rest-calculator is strict again. Ask the agents:",
         &[status, connections].concat(),
@@ -45,6 +44,8 @@ fn hints(world: &World, paint: Paint) -> String {
         "addition, the pod outside the mesh and the host may not:",
         &["addition", "outside", "host"].map(|from| request(&world.place(from), &url)),
     );
+    let explain = "explain --from rest-calculator/addition --to rest-calculator/multiplication --port 80";
+    section("Ask why, and what to change:", &ask(explain)[..1]);
     let objects = world.bed.objects().display();
     section(
         "The agents read Kubernetes objects from a folder; edit them and watch it take effect:",

@@ -94,6 +94,8 @@ fn a_kept_demo_prints_commands_that_work_and_ends_when_asked() {
     };
     let (answered, status) = run("ambit status");
     assert!(answered && status.contains("mathfanboy"), "{status}");
+    let (answered, why) = run("ambit explain");
+    assert!(answered && why.starts_with("refused: no Allow policy"), "{why}");
     let (reached, answer) = run("pods/rest-calculator-mathfanboy/cgroup.procs; exec");
     assert!(reached && answer.contains("42"), "{answer}");
     let (reached, answer) = run("pods/rest-calculator-addition/cgroup.procs; exec");

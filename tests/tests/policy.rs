@@ -4,12 +4,16 @@
 
 #[path = "policy/changes.rs"]
 mod changes;
+#[path = "policy/explained.rs"]
+mod explained;
 #[path = "policy/host.rs"]
 mod host;
 #[path = "policy/modes.rs"]
 mod modes;
 #[path = "policy/rules.rs"]
 mod rules;
+#[path = "policy/simulated.rs"]
+mod simulated;
 #[path = "policy/told.rs"]
 mod told;
 #[path = "policy/world.rs"]

@@ -10,6 +10,7 @@ pub mod policy;
 pub mod renew;
 pub mod state;
 
+pub mod reach;
 pub mod route;
 
 pub use identity::{SpiffeId, SpiffeIdError};

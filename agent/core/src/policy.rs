@@ -10,19 +10,21 @@ mod eval;
 mod host;
 mod rule;
 mod selector;
+mod trace;
 mod verdict;
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-pub use classes::{ClassVerdicts, Classes, egress_classes, stranger_classes};
-pub use compile::{KernelVerdict, PortPrefix, compile, port_prefixes};
+pub use classes::{ClassVerdicts, Classes, egress_classes, pieces, stranger_classes};
+pub use compile::{KernelVerdict, PortPrefix, compile, port_prefixes, port_starts};
 pub use egress::{Call, EgressRule, evaluate_egress};
 pub use eval::{Connection, Source, evaluate};
 pub use host::may_refuse_host;
 pub use rule::{Destination, IdentityPattern, Peer, PortRange, Rule, ServiceAccount};
 pub use selector::{Requirement, Selector};
+pub use trace::{EgressTrace, Miss, PolicyTrace, RuleTrace, Trace, trace, trace_egress, unselected};
 pub use verdict::{DryRun, Reason, Verdict};
 
 /// The name of a policy: `ClusterAccessPolicy`s have no namespace.

@@ -70,6 +70,7 @@ pub struct Snapshot {
     /// The service and the index of its port.
     by_vip: HashMap<(IpAddr, u16), (Arc<Service>, usize)>,
     policies: Vec<Arc<Policy>>,
+    namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Stands for the policies of a pod that the snapshot does not know: nobody may reach it.
     unknown_workload: [Arc<Policy>; 1],
 }
@@ -91,6 +92,7 @@ impl Snapshot {
             services: Vec::new(),
             by_vip: HashMap::new(),
             policies: Vec::new(),
+            namespaces: BTreeMap::new(),
             unknown_workload: [refuse_everything()],
         }
     }
@@ -125,7 +127,8 @@ impl Snapshot {
             return Err(errors);
         }
         let unknown_workload = [refuse_everything()];
-        Ok(Self { version, workloads: named, by_address, services, by_vip, policies, unknown_workload })
+        let workloads = named;
+        Ok(Self { version, workloads, by_address, services, by_vip, policies, namespaces, unknown_workload })
     }
 
     /// Returns the number of the snapshot, which grows with every change.
@@ -163,6 +166,21 @@ impl Snapshot {
     /// Returns every policy, ordered by name.
     pub fn policies(&self) -> &[Arc<Policy>] {
         &self.policies
+    }
+
+    /// Returns the labels of a namespace; `None` for one that the objects do not hold.
+    pub fn namespace_labels(&self, namespace: &str) -> Option<&BTreeMap<String, String>> {
+        self.namespaces.get(namespace)
+    }
+
+    /// Returns what the snapshot was built from.
+    pub fn to_model(&self) -> Model {
+        Model {
+            workloads: self.workloads().map(|workload| workload.as_ref().clone()).collect(),
+            services: self.services.iter().map(|service| service.as_ref().clone()).collect(),
+            policies: self.policies.iter().map(|policy| policy.as_ref().clone()).collect(),
+            namespaces: self.namespaces.clone(),
+        }
     }
 
     /// Returns the policies that select a pod, found by its name.

@@ -3,13 +3,14 @@
 //! Reads the same way as the agent does. Never talks to an agent or to a cluster.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::control::file::{Examined, LoadError, examine, list};
+use super::input::files;
+use crate::control::file::{Examined, examine};
 use crate::control::finding::{Finding, Findings};
 
 /// Check Kubernetes objects and policies: file, line, field, and what to do.
@@ -84,35 +85,12 @@ struct Report<'a> {
 
 /// Checks files and directories together.
 fn check(paths: &[PathBuf], trust_domain: &str) -> Checked {
-    let mut files = Vec::new();
-    let mut unlisted = Vec::new();
-    for path in paths {
-        match files_of(path) {
-            Ok(found) if found.is_empty() => {
-                let finding = Finding::about_file(path, "the directory holds no objects");
-                unlisted.push(finding.with_hint("files must be named *.yaml, *.yml or *.json"));
-            }
-            Ok(found) => files.extend(found),
-            Err(LoadError::Invalid(findings)) => unlisted.extend(findings),
-            Err(LoadError::Directory { path, source }) => {
-                unlisted.push(Finding::about_file(path, format!("cannot be listed: {source}")));
-            }
-            Err(error @ LoadError::Emptied { .. }) => {
-                unlisted.push(Finding::about_file(path, error.to_string()));
-            }
-        }
-    }
-    // A file that is named twice is not two files with the same objects.
-    let mut seen = std::collections::HashSet::new();
-    files.retain(|file| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())));
+    let mut listed = Findings::default();
+    let files = files(paths, &mut listed);
     let Examined { mut findings, files, objects, .. } = examine(&files, trust_domain, 1);
-    findings.errors.extend(unlisted);
+    findings.errors.extend(listed.errors);
     findings.arrange();
     Checked { findings, files, objects }
-}
-
-fn files_of(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    if path.is_dir() { list(path) } else { Ok(vec![path.to_owned()]) }
 }
 
 fn print_text(out: &mut impl Write, checked: &Checked) -> io::Result<()> {

@@ -1,5 +1,19 @@
 //! How answers are printed: as a table for people, as JSON for programs.
 
+use anyhow::Context;
+use std::io::{self, Write};
+
+/// Prints a result to standard output. Whoever reads only the first lines has seen what they wanted.
+///
+/// # Errors
+/// When it cannot be printed.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("print the result"),
+    }
+}
+
 /// Prints rows under headings, each column as wide as its widest cell.
 pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();

@@ -117,26 +117,40 @@ pub fn load(directory: &Path, trust_domain: &str, version: u64) -> Result<Loaded
 /// Reads files and checks all of them together.
 pub fn examine(files: &[PathBuf], trust_domain: &str, version: u64) -> Examined {
     let mut findings = Findings::default();
+    let objects = read_objects(files, &mut findings);
+    let snapshot = related(&objects, trust_domain, version, &mut findings);
+    if let Some(snapshot) = &snapshot {
+        lint(&objects, snapshot, &mut findings);
+    }
+    findings.arrange();
+    Examined { snapshot, findings, files: files.len(), objects: objects.found }
+}
+
+/// Reads the objects of files.
+pub fn read_objects(files: &[PathBuf], findings: &mut Findings) -> Objects {
     let mut objects = Objects::default();
     let mut rest = MAX_TOTAL_BYTES;
     for file in files {
         match read(file, rest.min(MAX_FILE_BYTES)) {
             Ok(text) => {
                 rest = rest.saturating_sub(text.len() as u64);
-                objects.read_file(file, &text, &mut findings);
+                objects.read_file(file, &text, findings);
             }
             Err(error) => findings.error(Finding::about_file(file, format!("cannot be read: {error}"))),
         }
     }
-    let mut snapshot = convert(&objects, trust_domain, version, &mut findings);
-    if !findings.errors.is_empty() {
-        snapshot = None;
-    }
-    if let Some(snapshot) = &snapshot {
-        lint(&objects, snapshot, &mut findings);
-    }
-    findings.arrange();
-    Examined { snapshot, findings, files: files.len(), objects: objects.found }
+    objects
+}
+
+/// Relates objects to each other; `None` when anything is wrong, with them or before.
+pub fn related(
+    objects: &Objects,
+    trust_domain: &str,
+    version: u64,
+    findings: &mut Findings,
+) -> Option<Snapshot> {
+    let snapshot = convert(objects, trust_domain, version, findings);
+    snapshot.filter(|_| findings.errors.is_empty())
 }
 
 /// Lists the files of a directory and of its direct sub-directories, in the order of their names.

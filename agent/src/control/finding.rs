@@ -114,7 +114,7 @@ fn arrange(findings: &mut Vec<Finding>, noun: &str) {
 }
 
 /// Returns a hint at the candidate that a mistyped word comes closest to, if one is close.
-pub(super) fn did_you_mean(word: &str, candidates: &[&str]) -> Option<String> {
+pub(crate) fn did_you_mean(word: &str, candidates: &[&str]) -> Option<String> {
     let close = |candidate: &&&str| {
         let limit = (word.chars().count().max(candidate.chars().count()) / 3).max(1);
         distance(word, candidate) <= limit

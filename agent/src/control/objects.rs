@@ -202,11 +202,11 @@ fn take_items(node: &mut Node) -> Vec<Node> {
 }
 
 /// Returns the namespace of an object.
-pub(super) fn namespace_of(metadata: &ObjectMeta) -> &str {
+pub(crate) fn namespace_of(metadata: &ObjectMeta) -> &str {
     metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(DEFAULT_NAMESPACE)
 }
 
 /// Returns the name of an object; `push` has refused those without one.
-pub(super) fn name_of(metadata: &ObjectMeta) -> &str {
+pub(crate) fn name_of(metadata: &ObjectMeta) -> &str {
     metadata.name.as_deref().unwrap_or_default()
 }

@@ -1,5 +1,6 @@
 //! The agent's unix socket: one line of JSON asks, one line answers.
 
+use crate::explain::Question;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,13 +18,15 @@ use tokio::{
 };
 
 /// What an agent can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Query {
     /// `ambit status`.
     Status,
     /// `ambit connections`.
     Connections,
+    /// `ambit explain`.
+    Explain(Question),
     /// What an agent that has handed over still carries; asked at the socket that it keeps for that.
     Drain,
     /// Another agent wants to take over. The connection stays open until it has, or one of both is gone.

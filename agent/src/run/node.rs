@@ -3,13 +3,13 @@
 //! Decides nothing about connections. Once it is not in charge any more it writes nothing into the kernel, and still
 //! follows the snapshots for the sake of the connections that it carries.
 
-use super::Parts;
+use super::{Parts, explaining};
 use crate::{
     dataplane::{Dataplane, live::ConnectionRow},
     enrol::{Enrolment, WantedPod, wanted_pods},
     observe::{
-        ConnectionCounts, DrainingStatus, Elder, Query, Reporting, Status, carried_by_elders, elders,
-        report_refusals,
+        ConnectionCounts, DrainingStatus, Elder, PodStatus, Query, Reporting, Status, carried_by_elders,
+        elders, report_refusals,
     },
 };
 use ambit_core::state::Snapshot;
@@ -31,7 +31,7 @@ const LATER_SWEEPS: u64 = 3;
 
 /// The parts of a running agent that follow the snapshot.
 pub(super) struct Node {
-    parts: Arc<Parts>,
+    pub(super) parts: Arc<Parts>,
     pub(super) plane: Arc<Dataplane>,
     enrolment: Mutex<Enrolment>,
     /// Whether the kernel's state is this agent's. Read and changed while `enrolment` is held.
@@ -152,12 +152,17 @@ impl Node {
     }
 
     /// Answers a question at the main socket.
-    pub(super) async fn answer(&self, query: Query) -> Value {
+    pub(super) async fn answer(self: &Arc<Self>, query: Query) -> Value {
+        if let Query::Explain(question) = query {
+            return explaining::answer(self, question).await;
+        }
         let elders = elders(&self.parts.options.socket).await;
         let answer = match query {
             Query::Status => serde_json::to_value(self.status(elders)),
             Query::Connections => Ok(json!({ "connections": self.connections(elders) })),
-            Query::Drain | Query::HandOver(_) => Ok(json!({ "error": "this agent does not drain" })),
+            Query::Explain(_) | Query::Drain | Query::HandOver(_) => {
+                Ok(json!({ "error": "this agent does not drain" }))
+            }
         };
         answer.unwrap_or_else(|error| json!({ "error": error.to_string() }))
     }
@@ -184,10 +189,14 @@ impl Node {
         }
     }
 
+    /// Returns the enrolled pods of the node.
+    pub(super) fn pods(&self, snapshot: &Snapshot) -> Vec<PodStatus> {
+        self.enrolment().status(&self.wanted(snapshot))
+    }
+
     fn status(&self, elders: Vec<Elder>) -> Status {
         let snapshot = Arc::clone(&self.parts.source.snapshots.borrow());
         let applied = self.applied.load(Ordering::Acquire);
-        let wanted = self.wanted(&snapshot);
         Status {
             node: self.parts.options.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -195,7 +204,7 @@ impl Node {
             ready: applied > 0,
             snapshot: applied,
             source: serde_json::to_value(&**self.parts.source.status.borrow()).unwrap_or_default(),
-            pods: self.enrolment().status(&wanted),
+            pods: self.pods(&snapshot),
             identities: serde_json::to_value(self.plane.identities.status()).unwrap_or_default(),
             connections: ConnectionCounts {
                 open: self.plane.live.count(),

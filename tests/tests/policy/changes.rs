@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::world::{ONLY_TWO, PORT, World, policy};
 
-fn hold(from: &Place, to: std::net::SocketAddr) -> Process {
+pub(crate) fn hold(from: &Place, to: std::net::SocketAddr) -> Process {
     let mut process = from.traffic_spawn(&["hold", &to.to_string(), "--every", "20ms"]);
     process.wait_log("holding");
     process

@@ -63,6 +63,21 @@ pub fn egress_classes(policies: &[Arc<Policy>], source: &Workload) -> Classes {
     })
 }
 
+/// Cuts all addresses along networks: of each piece the network that it is the rest of, and one address in it.
+pub fn pieces<'a>(networks: impl Iterator<Item = &'a IpNet>) -> Vec<(IpNet, IpAddr)> {
+    let blocks = blocks(networks);
+    let piece = |(position, block): (usize, &Block)| {
+        Some((block.network(), block.outside_of(&blocks[position + 1..])?))
+    };
+    blocks.iter().enumerate().filter_map(piece).collect()
+}
+
+/// Returns networks as blocks in order, with those of all addresses.
+fn blocks<'a>(networks: impl Iterator<Item = &'a IpNet>) -> Vec<Block> {
+    let blocks: BTreeSet<Block> = networks.filter_map(Block::of).chain([Block::ALL, Block::ALL_V4]).collect();
+    blocks.into_iter().collect()
+}
+
 /// Cuts all addresses along `networks` and asks about one of each piece.
 fn classes<'a>(
     networks: impl Iterator<Item = &'a IpNet>,
@@ -70,8 +85,7 @@ fn classes<'a>(
 ) -> Classes {
     let mut classes = Classes::default();
     let mut known: HashMap<ClassVerdicts, usize> = HashMap::new();
-    let blocks: BTreeSet<Block> = networks.filter_map(Block::of).chain([Block::ALL, Block::ALL_V4]).collect();
-    let blocks: Vec<Block> = blocks.into_iter().collect();
+    let blocks = blocks(networks);
     // The blocks around the one that is looked at, outermost first, each with its class.
     let mut around: Vec<(Block, usize)> = Vec::new();
     for (position, block) in blocks.iter().enumerate() {
@@ -150,4 +164,4 @@ impl Block {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

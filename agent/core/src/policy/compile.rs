@@ -44,6 +44,13 @@ pub(super) fn inbound_starts(policies: &[Arc<Policy>]) -> BTreeSet<u16> {
     starts(rules.flat_map(|rule| rule.to.iter().flatten()).flat_map(|to| &to.ports))
 }
 
+/// Returns the ports at which policies may begin to say something else, about callers or about what is called.
+pub fn port_starts<'a>(policies: impl Iterator<Item = &'a Arc<Policy>> + Clone) -> BTreeSet<u16> {
+    let to = policies.clone().flat_map(|policy| &policy.rules).flat_map(|rule| rule.to.iter().flatten());
+    let called = policies.flat_map(|policy| &policy.egress);
+    starts(to.flat_map(|to| &to.ports).chain(called.flat_map(|rule| &rule.ports)))
+}
+
 /// Returns the first port of each range, and the one after its last; 0 in any case.
 pub(super) fn starts<'a>(ranges: impl Iterator<Item = &'a PortRange>) -> BTreeSet<u16> {
     let mut starts = BTreeSet::from([0]);

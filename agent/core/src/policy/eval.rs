@@ -204,6 +204,6 @@ pub(super) fn verdict(allowed: bool, reason: Reason, found: Option<&Found<'_>>) 
 #[cfg(test)]
 mod datagrams;
 #[cfg(test)]
-mod properties;
+pub(super) mod properties;
 #[cfg(test)]
 mod tests;

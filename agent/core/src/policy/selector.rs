@@ -52,7 +52,7 @@ impl Selector {
 
 impl Requirement {
     /// Tells whether the requirement holds for these labels.
-    fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub(super) fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
         match self {
             Self::In { key, values } => labels.get(key).is_some_and(|value| values.contains(value)),
             Self::NotIn { key, values } => labels.get(key).is_none_or(|value| !values.contains(value)),

@@ -103,7 +103,7 @@ impl Serialize for Reason {
 }
 
 /// The decision about a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Verdict {
     /// Whether the connection may be.
     pub allowed: bool,
@@ -120,7 +120,7 @@ pub struct Verdict {
 }
 
 /// A policy under `dryRun` that would have turned the decision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct DryRun {
     /// Whether the connection would have been allowed.
     pub allowed: bool,

@@ -11,7 +11,7 @@ use crate::policy::egress::tests::{pod, policy};
 use crate::policy::{Action, Destination, EgressRule, Peer, Rule};
 
 /// Addresses that lie close to each other, so that networks overlap.
-fn address() -> impl Strategy<Value = IpAddr> {
+pub(in crate::policy) fn any_address() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
         (0u8..4, any::<u8>()).prop_map(|(third, last)| IpAddr::from([10, 0, third, last])),
         (0u16..3, any::<u8>()).prop_map(|(group, last)| IpAddr::from([
@@ -31,7 +31,7 @@ fn address() -> impl Strategy<Value = IpAddr> {
 }
 
 fn network() -> impl Strategy<Value = IpNet> {
-    (address(), 0u8..=128).prop_map(|(address, bits)| {
+    (any_address(), 0u8..=128).prop_map(|(address, bits)| {
         let most = if address.is_ipv4() { 32 } else { 128 };
         // Long ones more often: they are what differs between neighbours.
         let bits = if bits % 3 == 0 { bits % (most + 1) } else { most - bits % 12 };
@@ -57,7 +57,7 @@ fn numbered(policies: Vec<Policy>) -> Vec<Arc<Policy>> {
     policies.into_iter().enumerate().map(number).collect()
 }
 
-fn egress_policies() -> impl Strategy<Value = Vec<Arc<Policy>>> {
+pub(in crate::policy) fn egress_policies() -> impl Strategy<Value = Vec<Arc<Policy>>> {
     let rule = (vec(network(), 1..4), vec(network(), 0..3), ranges(), prop::option::of(protocol())).prop_map(
         |(cidrs, except_cidrs, ports, protocol)| EgressRule { cidrs, except_cidrs, ports, protocol },
     );
@@ -110,7 +110,7 @@ proptest! {
     #[test]
     fn egress_classes_are_evaluate_egress(
         policies in egress_policies(),
-        (mode, address, port, protocol) in (mode(), address(), any::<u16>(), protocol()),
+        (mode, address, port, protocol) in (mode(), any_address(), any::<u16>(), protocol()),
     ) {
         let source = pod(mode, Egress::Mesh);
         let classes = egress_classes(&policies, &source);
@@ -130,7 +130,7 @@ proptest! {
     #[test]
     fn stranger_classes_are_evaluate(
         policies in inbound_policies(),
-        (mode, address, port) in (mode(), address(), any::<u16>()),
+        (mode, address, port) in (mode(), any_address(), any::<u16>()),
     ) {
         let (destination, protocol) = (pod(mode, Egress::Any), Protocol::Udp);
         let classes = stranger_classes(&policies, &destination);

@@ -14,15 +14,15 @@ use crate::policy::{
 
 /// A caller as it is generated; `Source` borrows from it.
 #[derive(Clone, Debug)]
-struct Caller {
+pub(in crate::policy) struct Caller {
     id: Option<SpiffeId>,
     host: bool,
     address: IpAddr,
-    protocol: Protocol,
+    pub(in crate::policy) protocol: Protocol,
 }
 
 impl Caller {
-    fn source(&self) -> Source<'_> {
+    pub(in crate::policy) fn source(&self) -> Source<'_> {
         let address = self.address;
         match &self.id {
             Some(id) => Source::Identity { id, address },
@@ -44,7 +44,7 @@ fn protocol() -> impl Strategy<Value = Protocol> {
     prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]
 }
 
-fn caller() -> impl Strategy<Value = Caller> {
+pub(in crate::policy) fn caller() -> impl Strategy<Value = Caller> {
     let id = proptest::option::of(
         (name(), name())
             .prop_map(|(namespace, account)| SpiffeId::new("cluster.local", &namespace, &account).unwrap()),
@@ -98,11 +98,11 @@ fn policy_of(action: Action) -> impl Strategy<Value = Arc<Policy>> {
     })
 }
 
-fn policies() -> impl Strategy<Value = Vec<Arc<Policy>>> {
+pub(in crate::policy) fn policies() -> impl Strategy<Value = Vec<Arc<Policy>>> {
     vec(prop_oneof![policy_of(Action::Allow), policy_of(Action::Deny)], 0..6)
 }
 
-fn mode() -> impl Strategy<Value = Mode> {
+pub(in crate::policy) fn mode() -> impl Strategy<Value = Mode> {
     prop_oneof![Just(Mode::None), Just(Mode::Audit), Just(Mode::Permissive), Just(Mode::Strict)]
 }
 
