@@ -18,6 +18,15 @@ pub(crate) fn used(pid: u32) -> Result<f64> {
     Ok((ticks(11)? + ticks(12)?) as f64 * TICK)
 }
 
+/// Returns the resident memory of a process in bytes (proc(5), VmRSS).
+pub(crate) fn resident(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let field = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kilobytes: u64 = field.trim().trim_end_matches(" kB").parse().context("read VmRSS")?;
+    Ok(kilobytes * 1024)
+}
+
 /// The machine's time so far, in ticks.
 #[derive(Clone, Copy)]
 pub(crate) struct Machine {

@@ -44,6 +44,33 @@ pub(crate) struct Summary {
     pub(crate) mesh_p99_us: Option<f64>,
 }
 
+/// What is said of repeated measurements of one value.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+/// Sums values up; all 0 of nothing.
+pub(crate) fn spread(values: impl IntoIterator<Item = f64>) -> Spread {
+    let values: Vec<f64> = values.into_iter().collect();
+    let (min, max) = if values.is_empty() { (0.0, 0.0) } else { bounds(values.iter().copied()) };
+    Spread { median: median(values), min, max }
+}
+
+/// Returns the `count` rounds in a row that differ the least without a mesh: all, when there are no more.
+pub(crate) fn calmest(rounds: &[Round], count: usize) -> &[Round] {
+    let spread = |rounds: &[Round]| {
+        let (low, high) = bounds(rounds.iter().map(|round| round.direct));
+        high / low
+    };
+    rounds
+        .windows(count.clamp(1, rounds.len().max(1)))
+        .min_by(|left, right| spread(left).total_cmp(&spread(right)))
+        .unwrap_or(rounds)
+}
+
 /// Tells whether the rounds without a mesh differ so much that the machine was doing something else.
 pub(crate) fn is_noisy(rounds: &[Round]) -> bool {
     let (low, high) = bounds(rounds.iter().map(|round| round.direct));
@@ -92,5 +119,21 @@ mod tests {
     fn a_series_is_noisy_when_the_machine_alone_varies() {
         assert!(!is_noisy(&[round(100.0), round(120.0)]));
         assert!(is_noisy(&[round(100.0), round(130.0)]));
+    }
+
+    #[test]
+    fn a_series_that_was_repeated_is_judged_by_its_calmest_rounds() {
+        let rounds = [200.0, 100.0, 90.0, 95.0].map(round);
+        let calm = calmest(&rounds, 3);
+        assert_eq!(calm.iter().map(|round| round.direct).collect::<Vec<_>>(), [100.0, 90.0, 95.0]);
+        assert!(is_noisy(&rounds) && !is_noisy(calm));
+        assert_eq!(calmest(&rounds[..2], 3).len(), 2, "fewer rounds than asked for: all of them");
+        assert!(calmest(&[], 3).is_empty());
+    }
+
+    #[test]
+    fn a_spread_holds_median_lowest_and_highest() {
+        assert_eq!(spread([3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0 });
+        assert_eq!(spread([]), Spread { median: 0.0, min: 0.0, max: 0.0 });
     }
 }

@@ -1,12 +1,12 @@
 //! Throughput, latency and connection rate on each path, against the same load without a mesh in the same round.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ambit_harness::Pod;
 use anyhow::{Result, ensure};
 
 use crate::Plan;
-use crate::series::{Round, Summary, bounds, is_noisy, median, median_of};
+use crate::series::{Round, Summary, bounds, calmest, is_noisy, median, median_of};
 use crate::world::{Load, World, load};
 
 /// A load, and how its results are read.
@@ -58,14 +58,18 @@ pub(crate) struct Path<'a> {
     direct: (&'a Pod, &'a Pod),
 }
 
+/// The names of the paths.
+pub(crate) const PATHS: [&str; 3] = ["same-node", "across", "to-plain"];
+
 /// Returns the paths of `world`.
 pub(crate) fn paths(world: &World) -> [Path<'_>; 3] {
     let (mesh, plain) = (&world.mesh, &world.plain);
     let across = (&plain.client, &plain.far);
+    let [same_node, other_node, to_plain] = PATHS;
     [
-        Path { name: "same-node", mesh: (&mesh.client, &mesh.near), direct: (&plain.client, &plain.near) },
-        Path { name: "across", mesh: (&mesh.client, &mesh.far), direct: across },
-        Path { name: "to-plain", mesh: (&mesh.client, &plain.far), direct: across },
+        Path { name: same_node, mesh: (&mesh.client, &mesh.near), direct: (&plain.client, &plain.near) },
+        Path { name: other_node, mesh: (&mesh.client, &mesh.far), direct: across },
+        Path { name: to_plain, mesh: (&mesh.client, &plain.far), direct: across },
     ]
 }
 
@@ -78,28 +82,37 @@ pub(crate) fn run(world: &World, plan: &Plan) -> Result<Vec<Summary>> {
     let chosen: Vec<(&Path, &Test)> = paths
         .iter()
         .flat_map(|path| TESTS.iter().map(move |test| (path, test)))
-        .filter(|(path, test)| plan.wants(path.name, test.name))
+        .filter(|(path, test)| plan.wants_speed(path.name, test.name))
         .collect();
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut series: Vec<Vec<Round>> = chosen.iter().map(|_| Vec::new()).collect();
-    for round in 0..plan.rounds * 2 {
+    for round in 0..plan.rounds {
         for ((path, test), rounds) in chosen.iter().zip(&mut series) {
-            if round >= plan.rounds && !is_noisy(rounds) {
-                continue;
-            }
-            if round == plan.rounds {
-                eprintln!(
-                    "bench: {} {}: the machine was busy with something else; measuring again",
-                    path.name, test.name
-                );
-            }
             rounds.push(measure(world, path, test, plan.time, round % 2 == 1)?);
         }
         eprintln!("bench: round {} of {} done", round + 1, plan.rounds);
-        if round + 1 >= plan.rounds && !series.iter().any(|rounds| is_noisy(rounds)) {
+    }
+    let noisy = |rounds: &[Round]| is_noisy(calmest(rounds, plan.rounds));
+    let deadline = Instant::now() + plan.patience;
+    for round in plan.rounds..plan.rounds * 2 {
+        let again: Vec<usize> = (0..chosen.len()).filter(|at| noisy(&series[*at])).collect();
+        if again.is_empty() || Instant::now() > deadline {
             break;
         }
+        let names: Vec<String> =
+            again.iter().map(|at| format!("{} {}", chosen[*at].0.name, chosen[*at].1.name)).collect();
+        eprintln!("bench: something else kept the machine busy; measuring again: {}", names.join(", "));
+        for at in again {
+            let (path, test) = chosen[at];
+            series[at].push(measure(world, path, test, plan.time, round % 2 == 1)?);
+        }
     }
-    Ok(chosen.iter().zip(&series).map(|((path, test), rounds)| summary(path, test, rounds)).collect())
+    let summary = |((path, test), rounds): (&(&Path, &Test), &Vec<Round>)| {
+        summary(path, test, calmest(rounds, plan.rounds))
+    };
+    Ok(chosen.iter().zip(&series).map(summary).collect())
 }
 
 /// Measures one round; which of both comes first alternates.

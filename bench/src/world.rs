@@ -1,43 +1,39 @@
 //! The world that is measured: two nodes with agents and strict pods, two nodes alike without ambit.
 
+use std::fs;
 use std::net::IpAddr;
 use std::process::Output;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use ambit_harness::{Agent, Node, Pod, PodSpec, Process, ServiceSpec, Testbed, binary};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::cpu;
+use crate::{cpu, objects};
 
 /// The enrolled namespace.
 pub(crate) const MESH: &str = "mesh";
 /// The namespace that ambit does not touch.
 pub(crate) const PLAIN: &str = "plain";
 
-/// Who may call the servers, as a user writes it: a policy is in force in everything that is measured.
-const POLICY: &str = "\
-apiVersion: ambit.dev/v1alpha1
-kind: AccessPolicy
-metadata: {namespace: mesh, name: servers}
-spec:
-  selector: {matchLabels: {role: server}}
-  rules:
-  - from:
-    - serviceAccounts: [client]
-";
+/// The file of the policies about the servers.
+const POLICY_FILE: &str = "policy.yaml";
+/// How long agents may take to put objects into force: 100,000 workloads take their time.
+const APPLY: Duration = Duration::from_secs(120);
 
 /// Nodes, pods and servers. What is dropped first ends first.
 pub(crate) struct World {
-    pub(crate) agents: Vec<Agent>,
+    /// Those of the client's node and of the other one.
+    pub(crate) agents: [Agent; 2],
     _servers: Vec<Process>,
     pub(crate) mesh: Side,
     pub(crate) plain: Side,
-    _bed: Testbed,
+    pub(crate) bed: Testbed,
 }
 
 /// A client and two servers on two nodes.
 pub(crate) struct Side {
+    pub(crate) nodes: [Node; 2],
     pub(crate) client: Pod,
     pub(crate) near: Pod,
     pub(crate) far: Pod,
@@ -51,17 +47,39 @@ impl World {
         let others = [bed.node("node-3"), bed.node("node-4")];
         bed.label_namespace(MESH, "strict");
         bed.label_namespace(PLAIN, "none");
-        let (mesh, plain) = (Side::build(&nodes, MESH), Side::build(&others, PLAIN));
+        let (mesh, plain) = (Side::build(nodes, MESH), Side::build(others, PLAIN));
         let _servers = [&mesh, &plain].into_iter().flat_map(Side::serve).collect();
         // A cluster has services: their rules make every node track connections, with a mesh and without.
         for namespace in [MESH, PLAIN] {
             bed.service(ServiceSpec::new(namespace, "near").port(80, 7000));
         }
-        bed.write_object("policy.yaml", POLICY);
+        bed.write_object(POLICY_FILE, &usual_policy());
         bed.publish();
-        let agents: Vec<Agent> = nodes.iter().map(|node| node.start_agent(&[])).collect();
+        let agents = [0, 1].map(|number| mesh.nodes[number].start_agent(&[]));
         bed.apply();
-        Self { agents, _servers, mesh, plain, _bed: bed }
+        Self { agents, _servers, mesh, plain, bed }
+    }
+
+    /// Puts these policies about the servers, and no others, into force; returns when their file was put in its place.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or an agent refuses the objects or takes too long.
+    pub(crate) fn set_policies(&self, text: &str, wait: Wait) -> Result<SystemTime> {
+        let file = self.bed.objects().join(POLICY_FILE);
+        let count = |text: &str| text.matches("kind: AccessPolicy\n").count() as i64;
+        let stood = fs::read_to_string(&file).unwrap_or_default();
+        let before = self.agents.each_ref().map(Applied::of);
+        // Beside the folder that agents read, on the same file system.
+        let aside = self.bed.dir().join(POLICY_FILE);
+        fs::write(&aside, text).with_context(|| format!("write {}", aside.display()))?;
+        let renamed = SystemTime::now();
+        fs::rename(&aside, &file).with_context(|| format!("put {} in its place", file.display()))?;
+        if wait == Wait::Applied && stood != text {
+            for (agent, before) in self.agents.iter().zip(before) {
+                before.wait_for(agent, count(text) - count(&stood))?;
+            }
+        }
+        Ok(renamed)
     }
 
     /// Returns the CPU seconds that the agents have used so far.
@@ -70,22 +88,89 @@ impl World {
     }
 }
 
+/// Whether something is waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Until every agent has put it into force.
+    Applied,
+    /// Not at all.
+    Nothing,
+}
+
+/// Returns the policy that is in force in everything that is measured, unless it is about policies.
+pub(crate) fn usual_policy() -> String {
+    objects::policy("servers", "client")
+}
+
+/// What an agent has put into force.
+pub(crate) struct Applied {
+    version: u64,
+    objects: i64,
+}
+
+impl Applied {
+    /// Asks an agent.
+    pub(crate) fn of(agent: &Agent) -> Self {
+        Self::read(&agent.status())
+    }
+
+    fn read(status: &Value) -> Self {
+        let source = &status["source"];
+        Self {
+            version: source["version"].as_u64().unwrap_or_default(),
+            objects: source["objects"].as_i64().unwrap_or_default(),
+        }
+    }
+
+    /// Waits until the agent has put into force a later state with `more` objects.
+    ///
+    /// # Errors
+    /// When it refuses the objects, or takes too long.
+    pub(crate) fn wait_for(&self, agent: &Agent, more: i64) -> Result<()> {
+        let deadline = Instant::now() + APPLY;
+        loop {
+            let status = agent.status();
+            let errors: Vec<&str> = status["source"]["errors"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            if let Some(first) = errors.first() {
+                bail!("an agent refuses the objects: {first} ({} such)", errors.len());
+            }
+            let now = Self::read(&status);
+            let in_force = status["snapshot"].as_u64() >= Some(now.version);
+            if in_force && now.version > self.version && now.objects == self.objects + more {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("an agent has {} objects in force after {APPLY:?}", now.objects);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
 impl Side {
-    fn build(nodes: &[Node; 2], namespace: &str) -> Self {
-        let server =
-            |name: &str| PodSpec::new(namespace, name).service_account("server").label("role", "server");
-        let side = Self {
-            client: nodes[0].pod(PodSpec::new(namespace, "client").service_account("client")),
-            near: nodes[0].pod(server("near")),
-            far: nodes[1].pod(server("far")),
-        };
-        [&side.client, &side.near, &side.far].into_iter().for_each(set_up);
-        side
+    fn build(nodes: [Node; 2], namespace: &str) -> Self {
+        let [client, near, far] = [
+            nodes[0].pod(PodSpec::new(namespace, "client").service_account("client")),
+            nodes[0].pod(server(namespace, "near")),
+            nodes[1].pod(server(namespace, "far")),
+        ];
+        [&client, &near, &far].into_iter().for_each(set_up);
+        Self { nodes, client, near, far }
     }
 
     fn serve(&self) -> [Process; 2] {
         [&self.near, &self.far].map(serve)
     }
+}
+
+/// Describes a server's pod.
+pub(crate) fn server(namespace: &str, name: &str) -> PodSpec {
+    PodSpec::new(namespace, name).service_account("server").label("role", "server")
 }
 
 /// Makes a pod's kernel settings what the comparison asks for.

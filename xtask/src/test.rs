@@ -86,7 +86,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<ExitCode> 
 }
 
 /// The folders whose files are kernel tests.
-const THEMES: [&str; 3] = ["tests/tests", "tests/harness/tests", "demo/tests"];
+const THEMES: [&str; 4] = ["tests/tests", "tests/harness/tests", "demo/tests", "bench/tests"];
 
 /// The kernel tests: one binary a theme.
 fn themes(workspace: &Workspace) -> Result<Vec<String>> {

@@ -42,13 +42,15 @@ pub(crate) fn until_refused(client: &Client) -> Result<Value> {
     let target = client.target(Service::Once);
     let end = Instant::now() + client.time;
     let mut passed = 0_u64;
-    println!("open");
     while Instant::now() < end {
         let begun = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         if let Err(error) = once(target) {
             return Ok(json!({"value": begun.as_secs_f64(), "units": passed, "error": format!("{error:#}")}));
         }
         passed += 1;
+        if passed == 1 {
+            println!("passed");
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
     Err(anyhow!("none of {passed} connections was refused"))

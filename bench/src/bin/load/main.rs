@@ -70,7 +70,7 @@ enum Command {
     First(Client),
     /// Opens connections, says `open`, and keeps them until it is ended.
     Hold(Client),
-    /// Connects every millisecond until it is refused; prints when that was.
+    /// Connects every millisecond until it is refused; says `passed` after the first that is not, and then when that was.
     UntilRefused(Client),
 }
 
