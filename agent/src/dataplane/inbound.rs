@@ -149,8 +149,10 @@ async fn serve_tunnel(
     let handshake = async {
         let (secured, peer) = tls::accept(stream, identity.server_config()).await?;
         anyhow::Ok(match secured.protocol() {
-            tls::Protocol::Trunk => (Spoken::Trunk(secured), peer),
-            tls::Protocol::Http2 => (Spoken::Http2(tunnel::server().handshake(secured).await?), peer),
+            tls::Protocol::Trunk => (Spoken::Trunk(Box::new(secured)), peer),
+            tls::Protocol::Http2 => {
+                (Spoken::Http2(Box::new(tunnel::server().handshake(secured).await?)), peer)
+            }
         })
     };
     let (spoken, peer) = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
@@ -169,15 +171,15 @@ async fn serve_tunnel(
     let expiry = peer.not_after.duration_since(SystemTime::now()).unwrap_or_default();
     let caller = Arc::new(PeerTunnel { plane, pod, peer: peer.id, client, local });
     match spoken {
-        Spoken::Trunk(secured) => caller.serve_trunk(secured, expiry).await,
-        Spoken::Http2(connection) => caller.serve_http2(connection, expiry).await,
+        Spoken::Trunk(secured) => caller.serve_trunk(*secured, expiry).await,
+        Spoken::Http2(connection) => caller.serve_http2(*connection, expiry).await,
     }
 }
 
 /// What a peer speaks inside TLS.
 enum Spoken {
-    Http2(h2::server::Connection<Secured<TcpStream>, Bytes>),
-    Trunk(Secured<TcpStream>),
+    Http2(Box<h2::server::Connection<Secured<TcpStream>, Bytes>>),
+    Trunk(Box<Secured<TcpStream>>),
 }
 
 /// Counts an open stream.

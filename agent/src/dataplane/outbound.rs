@@ -240,7 +240,8 @@ impl Attempt<'_> {
     }
 
     async fn through(&self, trunk: &Trunk, port: u16, carried: Carried) -> Result<(), Failure> {
-        let opened = tokio::time::timeout(ANSWER_TIMEOUT, trunk.open(port, self.client.port(), carried)).await;
+        let opened =
+            tokio::time::timeout(ANSWER_TIMEOUT, trunk.open(port, self.client.port(), carried)).await;
         match opened {
             Ok(Outcome::Carried) => Ok(()),
             Ok(Outcome::Refused(status)) => {

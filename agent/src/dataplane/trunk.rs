@@ -55,12 +55,7 @@ pub(crate) struct Carried {
 
 impl Carried {
     /// Hands over a connection; `held` is dropped with it.
-    pub(crate) fn new(
-        socket: Socket,
-        permit: Permit,
-        direction: Direction,
-        held: impl Any + Send,
-    ) -> Self {
+    pub(crate) fn new(socket: Socket, permit: Permit, direction: Direction, held: impl Any + Send) -> Self {
         let (stream, early) = socket.into_parts();
         Self { stream: Arc::new(stream), early, direction, permit, revoked: None, _held: Box::new(held) }
     }

@@ -215,12 +215,14 @@ impl<'a> Reached<'a> {
     /// Returns what comes of calls to the outside.
     fn outside(&mut self) -> Vec<Column> {
         let starts = self.egress_starts.clone();
-        let mut by_part: BTreeMap<String, Vec<(Vec<PortRange>, BTreeMap<String, Cell>)>> = BTreeMap::new();
+        // What comes of calls to some ports.
+        type Row = (Vec<PortRange>, BTreeMap<String, Cell>);
+        let mut by_part: BTreeMap<String, Vec<Row>> = BTreeMap::new();
         let of_ports = by_port(&starts, |port| self.calls_out(port));
         // Each part of the outside has ports of its own.
         let parts: BTreeSet<String> = of_ports.iter().flat_map(|(_, parts)| parts.keys().cloned()).collect();
         for part in parts {
-            let mut merged: Vec<(Vec<PortRange>, BTreeMap<String, Cell>)> = Vec::new();
+            let mut merged: Vec<Row> = Vec::new();
             for (ports, cells) in &of_ports {
                 let Some(cells) = cells.get(&part) else { continue };
                 match merged.iter_mut().find(|(_, other)| other == cells) {

@@ -66,7 +66,7 @@ fn what_is_explained_is_what_happens() {
                         answer["answeredBy"].as_str().unwrap().starts_with("the agent of node"),
                         "{answer:#}"
                     );
-                    assert_eq!(answer["notes"].to_string().contains("not captured"), false, "{answer:#}");
+                    assert!(!answer["notes"].to_string().contains("not captured"), "{answer:#}");
                     for other in [&mut answer, &mut from_files] {
                         other.as_object_mut().unwrap().remove("answeredBy");
                     }

@@ -97,9 +97,9 @@ pub(super) fn changes(form: Form, changes: &Changes, lately: Option<&[Seen]>) ->
             writeln!(out, "{report:#}")
         }
         Form::Html => {
-            write!(out, "{HEAD}<h1>What would change</h1>\n")?;
+            writeln!(out, "{HEAD}<h1>What would change</h1>")?;
             for (direction, title) in directions(changes) {
-                write!(out, "<h2>{}</h2>\n", escaped(&title))?;
+                writeln!(out, "<h2>{}</h2>", escaped(&title))?;
                 let lines = of(changes, direction);
                 if lines.is_empty() {
                     continue;

@@ -1,6 +1,7 @@
 //! The one task that serves a trunk: it reads the network, passes bytes on to the applications, reads from those that
 //! have something to send, and writes.
 
+mod ready;
 mod turn;
 
 use super::{
@@ -9,15 +10,13 @@ use super::{
     stream::{Phase, Stop, Stream},
 };
 use crate::identity::tls::{Arrival, Reading, Secured};
+use ready::{Ready, StreamWaker};
 use std::{
     collections::HashMap,
     io::IoSlice,
     mem,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Wake, Waker},
+    sync::{Arc, atomic::Ordering},
+    task::Waker,
     time::Duration,
 };
 use tokio::{
@@ -42,38 +41,6 @@ pub(super) enum Role {
     Caller,
     /// It is asked for streams.
     Called(Box<dyn FnMut(Asked, Reply) + Send>),
-}
-
-/// The streams that were woken.
-struct Ready {
-    woken: Mutex<(Vec<u32>, Option<Waker>)>,
-}
-
-/// Wakes a stream: notes it, and wakes the driver.
-struct StreamWaker {
-    stream: u32,
-    queued: AtomicBool,
-    ready: Arc<Ready>,
-}
-
-impl Wake for StreamWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let waker = {
-            let mut woken = self.ready.woken.lock().unwrap_or_else(PoisonError::into_inner);
-            woken.0.push(self.stream);
-            woken.1.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
 }
 
 /// A stream with its waker.
@@ -132,7 +99,7 @@ impl<S> Driver<S> {
             commands,
             shared,
             streams: HashMap::new(),
-            ready: Arc::new(Ready { woken: Mutex::default() }),
+            ready: Arc::default(),
             queue: Vec::new(),
             held: Vec::new(),
             control: Vec::new(),
@@ -153,8 +120,7 @@ impl<S> Driver<S> {
     }
 
     fn insert(&mut self, id: u32, phase: Phase, carried: Option<Carried>) {
-        let queued = AtomicBool::new(true);
-        let waker = Arc::new(StreamWaker { stream: id, queued, ready: Arc::clone(&self.ready) });
+        let waker = StreamWaker::queued(id, &self.ready);
         let stream = Stream::new(phase, carried, Waker::from(Arc::clone(&waker)));
         self.streams.insert(id, Entry { stream, waker });
         self.queue.push(id);
@@ -163,9 +129,7 @@ impl<S> Driver<S> {
 
     /// Looks at a stream again in this round.
     fn enqueue(&mut self, id: u32) {
-        if let Some(entry) = self.streams.get(&id)
-            && !entry.waker.queued.swap(true, Ordering::AcqRel)
-        {
+        if self.streams.get(&id).is_some_and(|entry| entry.waker.enqueue()) {
             self.queue.push(id);
         }
     }
@@ -318,7 +282,11 @@ impl<S> Driver<S> {
 
     /// Checks that there has been such a stream.
     fn known(&self, id: u32) -> Result<(), TrunkError> {
-        if id == 0 || id > self.last { Err(TrunkError::Peer("it speaks of a stream that never was")) } else { Ok(()) }
+        if id == 0 || id > self.last {
+            Err(TrunkError::Peer("it speaks of a stream that never was"))
+        } else {
+            Ok(())
+        }
     }
 
     fn take_frame(&mut self, frame: Frame<'_>) -> Result<(), TrunkError> {
@@ -344,7 +312,10 @@ impl<S> Driver<S> {
             }
             Frame::Credit { stream, bytes } => {
                 let Some(entry) = self.streams.get_mut(&stream) else { return self.known(stream) };
-                entry.stream.take_credit(bytes).ok_or(TrunkError::Peer("it gave more credit than there is"))?;
+                entry
+                    .stream
+                    .take_credit(bytes)
+                    .ok_or(TrunkError::Peer("it gave more credit than there is"))?;
                 self.enqueue(stream);
             }
             Frame::Ping => self.say(Frame::Pong),

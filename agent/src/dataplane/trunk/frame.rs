@@ -192,7 +192,9 @@ mod tests {
 
     #[test]
     fn a_length_that_a_kind_cannot_have_is_an_error() {
-        for record in [[CREDIT, 0, 0, 0, 0, 0, 0, 1], [OPEN, 0, 0, 0, 0, 0, 0, 1], [LEAVE, 0, 0, 0, 0, 0, 0, 0]] {
+        for record in
+            [[CREDIT, 0, 0, 0, 0, 0, 0, 1], [OPEN, 0, 0, 0, 0, 0, 0, 1], [LEAVE, 0, 0, 0, 0, 0, 0, 0]]
+        {
             assert!(Frames::of(&record).next().unwrap().is_err());
         }
     }

@@ -249,7 +249,9 @@ impl Stream {
     /// Sees to it that the stream is woken when its application breaks while nothing is read from it.
     pub(super) fn watch(&mut self) -> Result<(), Stop> {
         // Before the answer it is not worth the while.
-        let (Some(carried), Phase::Open, false) = (&self.carried, &self.phase, self.ended) else { return Ok(()) };
+        let (Some(carried), Phase::Open, false) = (&self.carried, &self.phase, self.ended) else {
+            return Ok(());
+        };
         let stream = Arc::clone(&carried.stream);
         let broken = self.broken.get_or_insert_with(|| Box::pin(broken(stream)));
         match pin!(broken).poll(&mut Context::from_waker(&self.waker)) {

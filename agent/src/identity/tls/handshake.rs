@@ -127,7 +127,8 @@ pub(super) async fn complete<C: Side>(
                 return Err(invalid(error));
             }
             Step::Receive => {
-                shown = another(&mut arrived, shown, io).await.map_err(|error| unsent.take().unwrap_or(error))?;
+                shown =
+                    another(&mut arrived, shown, io).await.map_err(|error| unsent.take().unwrap_or(error))?;
             }
         }
     }

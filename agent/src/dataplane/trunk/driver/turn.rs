@@ -4,18 +4,14 @@ use super::{
     Driver, Entry, Frame, MAX_CONTROL, PINGS, ROUNDS, Reading, Role, Secured, Stop, Stream, TrunkError,
 };
 use crate::{
-    dataplane::trunk::{
-        Ended,
-        frame::HEADER,
-        outbox::Outbox,
-    },
+    dataplane::trunk::{Ended, frame::HEADER, outbox::Outbox},
     identity::tls::Arrival,
 };
 use std::{
     future::Future,
     io, mem,
     pin::Pin,
-    sync::{PoisonError, atomic::Ordering},
+    sync::atomic::Ordering,
     task::{Context, Poll, ready},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -96,11 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Collects the streams that were woken, and asks to be woken for the next ones.
     fn collect(&mut self, context: &Context<'_>) {
-        let mut woken = self.ready.woken.lock().unwrap_or_else(PoisonError::into_inner);
-        self.queue.append(&mut woken.0);
-        if !woken.1.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-            woken.1 = Some(context.waker().clone());
-        }
+        self.ready.collect(&mut self.queue, context.waker());
     }
 
     /// Looks at every stream that was woken, and sends what there is; tells whether anything moved.
@@ -120,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             for id in mem::take(&mut self.queue) {
                 let Some(entry) = self.streams.get_mut(&id) else { continue };
-                entry.waker.queued.store(false, Ordering::Release);
+                entry.waker.dequeue();
                 if free && !outbox.has_room() {
                     let sealed = outbox.finish(&mut self.secured)?;
                     self.secured.send(context, sealed)?;
@@ -161,7 +153,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn flush_control(&mut self, outbox: &mut Outbox, context: &mut Context<'_>) -> io::Result<()> {
         let mut rest = &self.control[..];
         while let Some(&[_, _, high, low]) = rest.first_chunk::<4>() {
-            let Some((frame, after)) = rest.split_at_checked(HEADER + usize::from(u16::from_be_bytes([high, low])))
+            let Some((frame, after)) =
+                rest.split_at_checked(HEADER + usize::from(u16::from_be_bytes([high, low])))
             else {
                 break;
             };
