@@ -9,4 +9,4 @@ pub mod tls;
 pub mod store;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

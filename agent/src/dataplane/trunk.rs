@@ -10,6 +10,9 @@ mod frame;
 mod outbox;
 mod stream;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use driver::Driver;
 
 use super::{

@@ -145,6 +145,15 @@ impl Connected {
     }
 }
 
+/// Returns both ends of a connection, the connecting one first.
+pub(crate) async fn secured() -> (tls::Secured<DuplexStream>, tls::Secured<DuplexStream>) {
+    let authority = authority();
+    let trust = trust(&authority, &[]);
+    let (web, cart) = (issued(&authority, &trust, &id("web")), issued(&authority, &trust, &id("cart")));
+    let connected = handshake(web.client(&[id("cart")]), cart.server()).await.ok().unwrap();
+    (connected.client, connected.server)
+}
+
 /// What each end made of a handshake that did not succeed on both.
 pub(super) struct Refused {
     /// The error of the connecting side: of the handshake, or of the first read.

@@ -111,6 +111,12 @@ impl Records {
         Ok(Self { sending, receiving, schedule, update_asked: false })
     }
 
+    /// Makes both keys as old as they get.
+    #[cfg(test)]
+    pub(super) fn age(&mut self) {
+        (self.sending.sequence, self.receiving.sequence) = (UPDATE_AFTER, UPDATE_AFTER);
+    }
+
     /// Appends the message that announces a new key to `out`, where one is due. To be asked before data is sealed.
     pub(super) fn update(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
         if !self.update_asked && self.sending.sequence < UPDATE_AFTER {

@@ -307,3 +307,64 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Secured<S> {
         self.get_mut().poll_end(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::identity::testing;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn an_old_key_is_replaced_and_the_bytes_go_on() {
+        let (mut client, mut server) = testing::secured().await;
+        client.records.age();
+        server.records.age();
+        for _ in 0..2 {
+            let mut got = [0; 4];
+            client.write_all(b"ping").await.unwrap();
+            server.read_exact(&mut got).await.unwrap();
+            assert_eq!(&got, b"ping");
+            server.write_all(b"pong").await.unwrap();
+            client.read_exact(&mut got).await.unwrap();
+            assert_eq!(&got, b"pong");
+        }
+    }
+
+    #[tokio::test]
+    async fn many_records_arrive_whole_and_in_order() {
+        let (mut client, mut server) = testing::secured().await;
+        let sent: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251) as u8).collect();
+        let expected = sent.clone();
+        let sender = tokio::spawn(async move {
+            for piece in sent.chunks(70_001) {
+                client.write_all(piece).await.unwrap();
+            }
+            client.shutdown().await.unwrap();
+        });
+        let mut got = Vec::new();
+        server.read_to_end(&mut got).await.unwrap();
+        assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+        sender.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_cut_does_not_look_ended() {
+        let (client, mut server) = testing::secured().await;
+        drop(client);
+        let error = server.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+        assert!(error.to_string().contains("without ending it"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_byte_that_was_changed_ends_the_connection() {
+        let (mut client, mut server) = testing::secured().await;
+        let mut record = vec![0; super::HEADER];
+        record.extend_from_slice(b"data");
+        record.extend_from_slice(&[0; super::TRAILER]);
+        client.seal(&mut record).unwrap();
+        record[super::HEADER] ^= 1;
+        client.io.write_all(&record).await.unwrap();
+        let error = server.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{error}");
+    }
+}

@@ -198,8 +198,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 return Poll::Ready(Err(TrunkError::Peer("it ended the trunk in the middle of streams")));
             }
             if self.is_over() && self.control.is_empty() && !self.secured.is_congested() {
-                // Whether the peer hears of it is all the same: nothing is carried.
-                ready!(self.secured.poll_end(context))?;
+                // Nothing is carried: a peer that is gone already need not hear of it.
+                let _ = ready!(self.secured.poll_end(context));
                 return Poll::Ready(Ok(()));
             }
             if !moved {
