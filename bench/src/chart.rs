@@ -27,6 +27,7 @@ text { font-family: 'DejaVu Sans', Verdana, sans-serif; font-size: 12px; fill: #
 .bar { fill: #3d7ea6 }
 .noisy { fill: #c9d6df; stroke: #3d7ea6; stroke-dasharray: 3 2 }
 .whisker { stroke: #1f2933; stroke-width: 1.2 }
+.figure { font-size: 11px; stroke: #ffffff; stroke-width: 3px; paint-order: stroke }
 ";
 
 /// What each path is, in words.
@@ -122,7 +123,7 @@ fn bar(svg: &mut String, axis: &Axis, speed: &Summary, middle: f64, width: f64) 
     for end in [low, high] {
         line(svg, "whisker", (middle - 4.0, end), (middle + 4.0, end));
     }
-    text(svg, "small", "middle", middle, high - 6.0, &format!("{:.2}", speed.ratio));
+    text(svg, "figure", "middle", middle, high - 6.0, &format!("{:.2}", speed.ratio));
     let (x, y) = (middle + 4.0, GROUND + 16.0);
     let _ = writeln!(
         svg,
