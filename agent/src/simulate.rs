@@ -9,14 +9,16 @@ mod names;
 mod reached;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
 
 use ambit_core::{Protocol, Snapshot, Verdict};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 pub use change::{NotThere, put, take};
 pub use lately::{Seen, seen};
 use names::{Callers, Everybody};
-use reached::{Cell, Column, Number, Reached};
+use reached::{Column, Ends, Reached};
 
 /// A verdict as programs read it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -46,10 +48,11 @@ pub struct Calls {
     /// The ports.
     pub ports: String,
     /// What comes of them now.
-    pub now: Decision,
+    #[serde(serialize_with = "shared")]
+    pub now: Arc<Decision>,
     /// What would come of them; `None` where nothing is to change.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub then: Option<Decision>,
+    #[serde(serialize_with = "shared_if_any", skip_serializing_if = "Option::is_none")]
+    pub then: Option<Arc<Decision>>,
     /// How many pairs of pods.
     pub pairs: u64,
     /// One of the callers, as `ambit explain --from` takes it.
@@ -68,9 +71,9 @@ pub struct Line {
     /// Who calls.
     pub from: String,
     /// What comes of it now.
-    pub now: Decision,
-    /// What would come of it.
-    pub then: Option<Decision>,
+    pub now: Arc<Decision>,
+    /// What would come of it; `None` where nothing is to change.
+    pub then: Option<Arc<Decision>>,
 }
 
 /// Which way a verdict changes.
@@ -120,123 +123,137 @@ impl Changes {
     }
 }
 
-/// Tells who may reach whom, one called owner after the other: `calls` takes every cell, `lines` what people read.
+/// What comes of all calls to one that is called, on some ports.
+pub struct Called<'a> {
+    reached: &'a Reached<'a>,
+    everybody: &'a Everybody,
+    column: &'a Column,
+    protocol: Protocol,
+    /// Whether only what changes is meant.
+    changes_only: bool,
+}
+
+/// Tells who may reach whom, one that is called after the other.
 ///
 /// # Errors
 /// What `each` returns.
 pub fn matrix<E>(
     snapshot: &Snapshot,
     protocol: Protocol,
-    mut each: impl FnMut(Vec<Calls>, Vec<Line>) -> Result<(), E>,
+    each: impl FnMut(&Called<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut reached = Reached::new(vec![snapshot], protocol);
-    let everybody = Everybody::new(reached.callers());
-    for index in 0..reached.columns() {
-        for column in reached.column(index) {
-            let all = |_: &[Number]| true;
-            each(
-                calls(&reached, &column, protocol, all),
-                lines(&reached, &everybody, &column, protocol, all),
-            )?;
-        }
-    }
-    Ok(())
+    columns(vec![snapshot], protocol, each)
 }
 
 /// Compares two states: every pair of pods that are in both, with the host and the outside.
 pub fn compare(before: &Snapshot, after: &Snapshot) -> Changes {
     let mut changes = Changes::default();
     for protocol in Protocol::ALL {
-        let mut reached = Reached::new(vec![before, after], protocol);
-        let everybody = Everybody::new(reached.callers());
-        for index in 0..reached.columns() {
-            for column in reached.column(index) {
-                let turns = |numbers: &[Number]| {
-                    let allows = |state: usize| {
-                        numbers.get(state).is_some_and(|number| reached.verdicts.allows(*number))
-                    };
-                    allows(0) != allows(1)
-                };
-                changes.calls.extend(calls(&reached, &column, protocol, turns));
-                changes.lines.extend(lines(&reached, &everybody, &column, protocol, turns));
-            }
+        let told: Result<(), Infallible> = columns(vec![before, after], protocol, |called| {
+            changes.calls.extend(called.calls());
+            changes.lines.extend(called.lines());
+            Ok(())
+        });
+        match told {
+            Ok(()) => {}
+            Err(never) => match never {},
         }
     }
     changes.only_in_one = groups::only_in_one(before, after).iter().map(ToString::to_string).collect();
     changes
 }
 
-/// Returns the cells of a column that are `wanted`.
-fn calls(
-    reached: &Reached<'_>,
-    column: &Column,
+fn columns<E>(
+    states: Vec<&Snapshot>,
     protocol: Protocol,
-    wanted: impl Fn(&[Number]) -> bool,
-) -> Vec<Calls> {
-    let mut all = Vec::new();
-    for (from, cell) in &column.cells {
-        for (numbers, tally) in cell.iter().filter(|(numbers, _)| wanted(numbers)) {
-            let Some((now, then)) = decisions(reached, numbers) else { continue };
-            all.push(Calls {
-                from: from.clone(),
-                to: column.to.clone(),
-                protocol: protocol.as_str(),
-                ports: names::ports(&column.ports),
-                now,
-                then,
-                pairs: tally.pairs,
-                example_from: tally.caller.clone(),
-                example_to: tally.called.clone(),
-            });
+    mut each: impl FnMut(&Called<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let changes_only = states.len() > 1;
+    let mut reached = Reached::new(states, protocol);
+    let everybody = Everybody::new(reached.callers());
+    for index in 0..reached.columns() {
+        for column in &reached.column(index) {
+            each(&Called { reached: &reached, everybody: &everybody, column, protocol, changes_only })?;
         }
     }
-    all
+    Ok(())
 }
 
-/// Returns what people read of a column: callers of whom the same is said together.
-fn lines(
-    reached: &Reached<'_>,
-    everybody: &Everybody,
-    column: &Column,
-    protocol: Protocol,
-    wanted: impl Fn(&[Number]) -> bool,
-) -> Vec<Line> {
-    let mut together: BTreeMap<&[Number], Callers> = BTreeMap::new();
-    let mut whole = true;
-    for (from, cell) in &column.cells {
-        for numbers in cell.keys() {
-            if wanted(numbers) {
-                together.entry(numbers).or_default().insert(from.clone(), is_part(cell));
-            } else {
-                whole = false;
+impl Called<'_> {
+    /// Tells whether calls with these verdicts are meant.
+    fn is_meant(&self, [first, last]: Ends) -> bool {
+        let verdicts = &self.reached.verdicts;
+        !self.changes_only || verdicts.allows(first) != verdicts.allows(last)
+    }
+
+    /// Returns what comes of calls now, and what would.
+    fn decisions(&self, [first, last]: Ends) -> Option<(Arc<Decision>, Option<Arc<Decision>>)> {
+        let verdicts = &self.reached.verdicts;
+        let then = verdicts.decision(last).filter(|_| self.changes_only);
+        Some((Arc::clone(verdicts.decision(first)?), then.map(Arc::clone)))
+    }
+
+    /// Returns every caller's calls.
+    pub fn calls(&self) -> Vec<Calls> {
+        let ports = names::ports(&self.column.ports);
+        let mut all = Vec::new();
+        for (from, cell) in &self.column.cells {
+            for (ends, tally) in cell.iter().filter(|(ends, _)| self.is_meant(*ends)) {
+                let Some((now, then)) = self.decisions(*ends) else { continue };
+                all.push(Calls {
+                    from: from.to_string(),
+                    to: self.column.to.to_string(),
+                    protocol: self.protocol.as_str(),
+                    ports: ports.clone(),
+                    now,
+                    then,
+                    pairs: tally.pairs,
+                    example_from: tally.caller.to_string(),
+                    example_to: tally.called.to_string(),
+                });
             }
         }
+        all
     }
-    let lists: Vec<Callers> = together.values().cloned().collect();
-    // Only where all callers are in the lists is the longest of them the rest.
-    let names = match whole {
-        true => everybody.lists(&lists),
-        false => lists.iter().map(|list| everybody.list(list)).collect(),
-    };
-    let lines = together.keys().zip(names).filter_map(|(numbers, from)| {
-        let (now, then) = decisions(reached, numbers)?;
-        let ports = format!("{protocol} {}", names::ports(&column.ports));
-        Some(Line { to: column.to.clone(), ports, from, now, then })
-    });
-    let mut lines: Vec<Line> = lines.collect();
-    // Who may comes before who may not.
-    lines.sort_by_key(|line| !line.now.allows());
-    lines
+
+    /// Returns the same for people: callers of whom the same is said together.
+    pub fn lines(&self) -> Vec<Line> {
+        let mut together: BTreeMap<Ends, Callers> = BTreeMap::new();
+        let mut whole = true;
+        for (from, cell) in &self.column.cells {
+            for (ends, _) in cell {
+                if self.is_meant(*ends) {
+                    // Of a caller whose calls come to different ends, each is said of a part.
+                    together.entry(*ends).or_default().insert(Arc::clone(from), cell.len() > 1);
+                } else {
+                    whole = false;
+                }
+            }
+        }
+        let lists: Vec<Callers> = together.values().cloned().collect();
+        // Only where all callers are in the lists is the longest of them the rest.
+        let names = match whole {
+            true => self.everybody.lists(&lists),
+            false => lists.iter().map(|list| self.everybody.list(list)).collect(),
+        };
+        let ports = format!("{} {}", self.protocol, names::ports(&self.column.ports));
+        let lines = together.keys().zip(names).filter_map(|(ends, from)| {
+            let (now, then) = self.decisions(*ends)?;
+            Some(Line { to: self.column.to.to_string(), ports: ports.clone(), from, now, then })
+        });
+        let mut lines: Vec<Line> = lines.collect();
+        // Who may comes before who may not.
+        lines.sort_by_key(|line| !line.now.allows());
+        lines
+    }
 }
 
-/// Tells whether the calls of one caller come to different ends.
-fn is_part(cell: &Cell) -> bool {
-    cell.len() > 1
+fn shared_if_any<S: Serializer>(decision: &Option<Arc<Decision>>, serializer: S) -> Result<S::Ok, S::Error> {
+    decision.as_deref().serialize(serializer)
 }
 
-fn decisions(reached: &Reached<'_>, numbers: &[Number]) -> Option<(Decision, Option<Decision>)> {
-    let decision = |state: usize| Some(Decision::of(reached.verdicts.get(*numbers.get(state)?)?));
-    Some((decision(0)?, decision(1)))
+fn shared<S: Serializer>(decision: &Arc<Decision>, serializer: S) -> Result<S::Ok, S::Error> {
+    decision.as_ref().serialize(serializer)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(super) struct Class {
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     /// The owner, as people know it.
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     /// The classes, as indices.
     pub(super) classes: Vec<usize>,
 }
@@ -96,7 +96,7 @@ impl Groups {
                 class.by_node.entry(nodes).or_default().push(pods);
             }
         }
-        let groups = groups.into_iter().map(|(name, classes)| Group { name, classes }).collect();
+        let groups = groups.into_iter().map(|(name, classes)| Group { name: name.into(), classes }).collect();
         Self { classes, groups }
     }
 
@@ -132,7 +132,7 @@ impl Groups {
 
 /// Returns two different pods, one of each list.
 fn two<'a>(from: &'a [Pods], to: &'a [Pods]) -> Option<(&'a Pods, &'a Pods)> {
-    let name = |pods: &Pods| pods.first().map(|pod| pod.key());
+    let name = |pods: &'a Pods| pods.first().map(|pod| (&pod.namespace, &pod.name));
     let caller = from.first()?;
     match to.iter().find(|called| name(called) != name(caller)) {
         Some(called) => Some((caller, called)),

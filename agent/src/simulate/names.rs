@@ -3,6 +3,7 @@
 //! Never leaves anybody out without saying how many.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ambit_core::PortRange;
 
@@ -14,7 +15,7 @@ const LISTED: usize = 12;
 const REST: usize = 3;
 
 /// Callers of whom the same is said; `true` for those of whom only a part is meant.
-pub(super) type Callers = BTreeMap<String, bool>;
+pub(super) type Callers = BTreeMap<Arc<str>, bool>;
 
 /// How many ports there are.
 const ALL_PORTS: u32 = 1 << 16;
@@ -50,16 +51,16 @@ fn others(ranges: &[PortRange]) -> Vec<PortRange> {
 /// Everybody who may be listed.
 pub(super) struct Everybody {
     /// The owners of each namespace.
-    namespaces: BTreeMap<String, BTreeSet<String>>,
+    namespaces: BTreeMap<String, BTreeSet<Arc<str>>>,
 }
 
 impl Everybody {
     /// Knows these callers.
     pub(super) fn new<'a>(callers: impl Iterator<Item = &'a str>) -> Self {
-        let mut namespaces: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut namespaces: BTreeMap<String, BTreeSet<Arc<str>>> = BTreeMap::new();
         for caller in callers {
             if let Some((namespace, _)) = owner(caller) {
-                namespaces.entry(namespace.to_owned()).or_default().insert(caller.to_owned());
+                namespaces.entry(namespace.to_owned()).or_default().insert(caller.into());
             }
         }
         Self { namespaces }
@@ -98,7 +99,7 @@ impl Everybody {
             if owner(caller).is_some_and(|(namespace, _)| covered.contains(namespace)) {
                 continue;
             }
-            names.push(if *part { format!("some of {caller}") } else { caller.clone() });
+            names.push(if *part { format!("some of {caller}") } else { caller.to_string() });
         }
         names.sort();
         let more = names.len().saturating_sub(LISTED);
@@ -143,8 +144,8 @@ mod tests {
         let names = ["a/x", "a/y", "b/x", "b/y", "c/z", HOST, OUTSIDE];
         let everybody = Everybody::new(names.into_iter());
         let callers = |names: &[&str], part: &[&str]| -> Callers {
-            let whole = names.iter().map(|name| ((*name).to_owned(), false));
-            whole.chain(part.iter().map(|name| ((*name).to_owned(), true))).collect()
+            let whole = names.iter().map(|name| (Arc::from(*name), false));
+            whole.chain(part.iter().map(|name| (Arc::from(*name), true))).collect()
         };
         let lists = [callers(&["a/x"], &["c/z"]), callers(&["a/y", "b/x", "b/y", HOST, OUTSIDE], &["c/z"])];
         assert_eq!(everybody.lists(&lists), ["a/x, some of c/z", "everyone else (5), some of c/z"]);

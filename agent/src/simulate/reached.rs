@@ -4,6 +4,7 @@
 //! Asks `core::reach`, once for each pair of classes and range of ports. Never prints.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use ambit_core::{
 };
 use ipnet::IpNet;
 
+use super::Decision;
 use super::groups::{Groups, Pods};
 
 /// What stands for processes of the called pod's own node.
@@ -25,35 +27,67 @@ pub(super) const OUTSIDE: &str = "outside";
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
     list: Vec<Verdict>,
-    known: HashMap<Verdict, usize>,
+    decisions: Vec<Arc<Decision>>,
+    known: HashMap<Verdict, Number>,
 }
 
 /// A number for a verdict.
 pub(super) type Number = usize;
 
-/// Calls that come to the same: a verdict in each state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The verdicts in the first and in the last state.
+pub(super) type Ends = [Number; 2];
+
+/// Calls that come to the same, and two sides that show it.
+#[derive(Clone, Debug)]
 pub(super) struct Tally {
     /// How many pairs.
     pub(super) pairs: u64,
-    /// One of the callers, as a name that `ambit explain` takes.
-    pub(super) caller: String,
+    /// One of the callers.
+    pub(super) caller: Side,
     /// What that one calls.
-    pub(super) called: String,
+    pub(super) called: Side,
 }
 
-/// What comes of the calls of one caller to one that is called: the verdicts of all states, with how many pairs.
-pub(super) type Cell = BTreeMap<Vec<Number>, Tally>;
+/// One side of a call, printed as `ambit explain` takes it.
+#[derive(Clone, Debug)]
+pub(super) enum Side {
+    Pod(Arc<Workload>),
+    Host,
+    Address(IpAddr),
+}
+
+/// What comes of the calls of one caller to one that is called, ordered by the verdicts.
+pub(super) type Cell = Vec<(Ends, Tally)>;
+
+/// Callers, with what comes of their calls.
+pub(super) type Cells = Vec<(Arc<str>, Cell)>;
 
 /// What comes of all calls to one that is called, on some ports.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Column {
     /// What is called.
-    pub(super) to: String,
+    pub(super) to: Arc<str>,
     /// The ports, in order.
     pub(super) ports: Vec<PortRange>,
     /// Who calls, with what comes of it.
-    pub(super) cells: BTreeMap<String, Cell>,
+    pub(super) cells: Cells,
+}
+
+impl PartialEq for Tally {
+    /// The same is said where as many pairs come to it, whoever shows it.
+    fn eq(&self, other: &Self) -> bool {
+        self.pairs == other.pairs
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod(pod) => write!(f, "{}/{}", pod.namespace, pod.name),
+            Self::Host => f.write_str(HOST),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
 }
 
 /// Everybody in every state.
@@ -74,6 +108,7 @@ impl Verdicts {
             return *number;
         }
         self.list.push(verdict.clone());
+        self.decisions.push(Arc::new(Decision::of(verdict)));
         self.known.insert(verdict.clone(), self.list.len() - 1);
         self.list.len() - 1
     }
@@ -81,6 +116,11 @@ impl Verdicts {
     /// Returns the verdict of a number.
     pub(super) fn get(&self, number: Number) -> Option<&Verdict> {
         self.list.get(number)
+    }
+
+    /// Returns the same for people and programs.
+    pub(super) fn decision(&self, number: Number) -> Option<&Arc<Decision>> {
+        self.decisions.get(number)
     }
 
     /// Tells whether a number is that of a verdict that allows.
@@ -117,7 +157,7 @@ impl<'a> Reached<'a> {
 
     /// Returns the names of all callers but parts of the outside.
     pub(super) fn callers(&self) -> impl Iterator<Item = &str> {
-        self.groups.groups.iter().map(|group| group.name.as_str()).chain([HOST, OUTSIDE])
+        self.groups.groups.iter().map(|group| group.name.as_ref()).chain([HOST, OUTSIDE])
     }
 
     /// Returns what comes of all calls to the owner at `index`; after the owners, to the outside, a column for each
@@ -129,7 +169,7 @@ impl<'a> Reached<'a> {
                 let of_ports = by_port(&starts, |port| self.calls_to(&group.classes, port));
                 of_ports
                     .into_iter()
-                    .map(|(ports, cells)| Column { to: group.name.clone(), ports, cells })
+                    .map(|(ports, cells)| Column { to: Arc::clone(&group.name), ports, cells })
                     .collect()
             }
             None => self.outside(),
@@ -152,38 +192,39 @@ impl<'a> Reached<'a> {
     }
 
     /// Returns what comes of all calls to these classes on a port.
-    fn calls_to(&mut self, called: &[usize], port: u16) -> BTreeMap<String, Cell> {
-        let protocol = self.protocol;
-        let mut cells: BTreeMap<String, Cell> = BTreeMap::new();
-        for called in called {
-            for group in &self.groups.groups {
-                let mut cell = cells.remove(&group.name).unwrap_or_default();
-                for calling in &group.classes {
-                    let by_node = self.protocol == Protocol::Udp
-                        || self
-                            .groups
-                            .some_pod(*calling)
-                            .is_some_and(|pods| pods.iter().any(|pod| pod.host_network));
-                    for pair in self.groups.pairs(*calling, *called, by_node) {
-                        let attempts = pair.caller.iter().zip(pair.called).map(|(caller, called)| {
-                            attempt(Caller::Pod(caller), Called::pod(called), (port, protocol))
-                        });
-                        let numbers = numbers(&self.states, attempts, &mut self.verdicts);
-                        add(&mut cell, numbers, pair.weight, || (name(pair.caller), name(pair.called)));
-                    }
-                }
-                if !cell.is_empty() {
-                    cells.insert(group.name.clone(), cell);
+    fn calls_to(&mut self, called: &[usize], port: u16) -> Cells {
+        let at = (port, self.protocol);
+        let mut cells = Cells::with_capacity(self.groups.groups.len() + 2);
+        for group in &self.groups.groups {
+            let mut cell = Cell::new();
+            for (calling, called) in
+                group.classes.iter().flat_map(|calling| called.iter().map(move |called| (*calling, *called)))
+            {
+                let on_host = |pods: &Pods| pods.iter().any(|pod| pod.host_network);
+                let by_node =
+                    self.protocol == Protocol::Udp || self.groups.some_pod(calling).is_some_and(on_host);
+                for pair in self.groups.pairs(calling, called, by_node) {
+                    let attempts = pair.caller.iter().zip(pair.called);
+                    let attempts = attempts
+                        .map(|(caller, called)| attempt(Caller::Pod(caller), Called::pod(called), at));
+                    let ends = ends(&self.states, attempts, &mut self.verdicts);
+                    add(&mut cell, ends, pair.weight, || (side(pair.caller), side(pair.called)));
                 }
             }
-            self.strangers(*called, port, &mut cells);
+            if !cell.is_empty() {
+                cells.push((Arc::clone(&group.name), cell));
+            }
         }
+        let mut strangers = BTreeMap::new();
+        for called in called {
+            self.strangers(*called, at, &mut strangers);
+        }
+        cells.extend(strangers);
         cells
     }
 
     /// Adds what comes of calls of nodes, and of what is outside.
-    fn strangers(&mut self, called: usize, port: u16, cells: &mut BTreeMap<String, Cell>) {
-        let protocol = self.protocol;
+    fn strangers(&mut self, called: usize, at: (u16, Protocol), cells: &mut BTreeMap<Arc<str>, Cell>) {
         let Some(class) = self.groups.classes.get(called) else { return };
         for pods in class.by_node.values() {
             let Some(first) = pods.first() else { continue };
@@ -193,80 +234,71 @@ impl<'a> Reached<'a> {
                 let own = self.nodes.get(&pod.node).into_iter().flatten();
                 let address = own.into_iter().find(|own| own.is_ipv4() == towards.is_ipv4()).copied();
                 let address = address.unwrap_or_else(|| unspecified(towards));
-                attempt(Caller::Host { address }, called, (port, protocol))
+                attempt(Caller::Host { address }, called, at)
             });
-            let numbers = numbers(&self.states, attempts, &mut self.verdicts);
-            let cell = cells.entry(HOST.to_owned()).or_default();
-            add(cell, numbers, pods.len() as u64, || (HOST.to_owned(), name(first)));
+            let ends = ends(&self.states, attempts, &mut self.verdicts);
+            let cell = cells.entry(HOST.into()).or_default();
+            add(cell, ends, pods.len() as u64, || (Some(Side::Host), side(first)));
         }
-        let Some(pods) = self.groups.some_pod(called).cloned() else { return };
-        let policies = self.states.iter().zip(&pods).flat_map(|(state, pod)| state.policies_of(pod));
+        let Some(pods) = self.groups.some_pod(called) else { return };
+        let policies = self.states.iter().zip(pods).flat_map(|(state, pod)| state.policies_of(pod));
         let peers = policies.flat_map(|policy| &policy.rules).flat_map(|rule| rule.from.iter().flatten());
         for (network, address) in pieces(peers.flat_map(|peer| peer.cidrs.iter().chain(&peer.except_cidrs))) {
-            let attempts = pods
-                .iter()
-                .map(|pod| attempt(Caller::Outside { address }, Called::pod(pod), (port, protocol)));
-            let numbers = numbers(&self.states, attempts, &mut self.verdicts);
+            let attempts = pods.iter().map(|pod| attempt(Caller::Outside { address }, Called::pod(pod), at));
+            let ends = ends(&self.states, attempts, &mut self.verdicts);
             let cell = cells.entry(outside_name(&network)).or_default();
-            add(cell, numbers, class.size, || (address.to_string(), name(&pods)));
+            add(cell, ends, class.size, || (Some(Side::Address(address)), side(pods)));
         }
     }
 
-    /// Returns what comes of calls to the outside.
+    /// Returns what comes of calls to the outside: each part of it has ports of its own.
     fn outside(&mut self) -> Vec<Column> {
         let starts = self.egress_starts.clone();
-        // What comes of calls to some ports.
-        type Row = (Vec<PortRange>, BTreeMap<String, Cell>);
-        let mut by_part: BTreeMap<String, Vec<Row>> = BTreeMap::new();
         let of_ports = by_port(&starts, |port| self.calls_out(port));
-        // Each part of the outside has ports of its own.
-        let parts: BTreeSet<String> = of_ports.iter().flat_map(|(_, parts)| parts.keys().cloned()).collect();
+        let parts: BTreeSet<Arc<str>> =
+            of_ports.iter().flat_map(|(_, parts)| parts.keys().cloned()).collect();
+        let mut columns: Vec<Column> = Vec::new();
         for part in parts {
-            let mut merged: Vec<Row> = Vec::new();
+            let first = columns.len();
             for (ports, cells) in &of_ports {
                 let Some(cells) = cells.get(&part) else { continue };
-                match merged.iter_mut().find(|(_, other)| other == cells) {
-                    Some((known, _)) => known.extend(ports),
-                    None => merged.push((ports.clone(), cells.clone())),
+                match columns[first..].iter_mut().find(|column| column.cells == *cells) {
+                    Some(column) => column.ports.extend(ports),
+                    None => columns.push(Column {
+                        to: Arc::clone(&part),
+                        ports: ports.clone(),
+                        cells: cells.clone(),
+                    }),
                 }
             }
-            by_part.insert(part, merged);
         }
-        let columns = by_part.into_iter().flat_map(|(to, rows)| {
-            rows.into_iter().map(move |(mut ports, cells)| {
-                ports.sort_unstable();
-                Column { to: to.clone(), ports, cells }
-            })
-        });
-        columns.collect()
+        columns.iter_mut().for_each(|column| column.ports.sort_unstable());
+        columns
     }
 
     /// Returns what comes of all calls to each part of the outside on a port.
-    fn calls_out(&mut self, port: u16) -> BTreeMap<String, BTreeMap<String, Cell>> {
-        let protocol = self.protocol;
-        let mut parts: BTreeMap<String, BTreeMap<String, Cell>> = BTreeMap::new();
+    fn calls_out(&mut self, port: u16) -> BTreeMap<Arc<str>, Cells> {
+        let at = (port, self.protocol);
+        let mut parts: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Cell>> = BTreeMap::new();
         for group in &self.groups.groups {
             for class in &group.classes {
                 let Some(pods) = self.groups.some_pod(*class) else { continue };
-                let rules =
-                    self.states.iter().zip(pods).filter(|(_, pod)| pod.egress == Egress::Mesh).flat_map(
-                        |(state, pod)| state.policies_of(pod).iter().flat_map(|policy| &policy.egress),
-                    );
-                let networks: Vec<IpNet> =
-                    rules.flat_map(|rule| rule.cidrs.iter().chain(&rule.except_cidrs)).copied().collect();
+                let restricted = self.states.iter().zip(pods).filter(|(_, pod)| pod.egress == Egress::Mesh);
+                let policies = restricted.flat_map(|(state, pod)| state.policies_of(pod));
+                let rules = policies.flat_map(|policy| &policy.egress);
+                let networks = rules.flat_map(|rule| rule.cidrs.iter().chain(&rule.except_cidrs));
                 let size = self.groups.classes.get(*class).map_or(0, |class| class.size);
-                for (network, address) in pieces(networks.iter()) {
-                    let attempts = pods
-                        .iter()
-                        .map(|pod| attempt(Caller::Pod(pod), Called::Address(address), (port, protocol)));
-                    let numbers = numbers(&self.states, attempts, &mut self.verdicts);
+                for (network, address) in pieces(networks) {
+                    let attempts =
+                        pods.iter().map(|pod| attempt(Caller::Pod(pod), Called::Address(address), at));
+                    let ends = ends(&self.states, attempts, &mut self.verdicts);
                     let cells = parts.entry(outside_name(&network)).or_default();
-                    let cell = cells.entry(group.name.clone()).or_default();
-                    add(cell, numbers, size, || (name(pods), address.to_string()));
+                    let cell = cells.entry(Arc::clone(&group.name)).or_default();
+                    add(cell, ends, size, || (side(pods), Some(Side::Address(address))));
                 }
             }
         }
-        parts
+        parts.into_iter().map(|(part, cells)| (part, cells.into_iter().collect())).collect()
     }
 }
 
@@ -274,34 +306,44 @@ fn attempt<'a>(caller: Caller<'a>, called: Called<'a>, (port, protocol): (u16, P
     Attempt { caller, called, port, protocol, by_service: false }
 }
 
-/// Asks what comes of an attempt in each state.
-fn numbers<'b>(
+/// Asks what comes of an attempt in each state; `None` where no side is a pod.
+fn ends<'b>(
     states: &[&Snapshot],
     attempts: impl Iterator<Item = Attempt<'b>>,
     verdicts: &mut Verdicts,
-) -> Vec<Number> {
-    let numbers = states
-        .iter()
-        .zip(attempts)
-        .filter_map(|(state, attempt)| Some(verdicts.number(reach(state, &attempt).verdict()?)));
-    numbers.collect()
+) -> Option<Ends> {
+    let mut ends: Option<Ends> = None;
+    for (state, attempt) in states.iter().zip(attempts) {
+        let number = verdicts.number(reach(state, &attempt).verdict()?);
+        ends = Some([ends.map_or(number, |[first, _]| first), number]);
+    }
+    ends
 }
 
-fn add(cell: &mut Cell, numbers: Vec<Number>, pairs: u64, example: impl FnOnce() -> (String, String)) {
-    let tally = cell.entry(numbers).or_insert_with(|| {
-        let (caller, called) = example();
-        Tally { pairs: 0, caller, called }
-    });
-    tally.pairs += pairs;
+fn add(
+    cell: &mut Cell,
+    ends: Option<Ends>,
+    pairs: u64,
+    example: impl FnOnce() -> (Option<Side>, Option<Side>),
+) {
+    let Some(ends) = ends else { return };
+    match cell.binary_search_by_key(&ends, |(known, _)| *known) {
+        Ok(known) => cell[known].1.pairs += pairs,
+        Err(place) => {
+            if let (Some(caller), Some(called)) = example() {
+                cell.insert(place, (ends, Tally { pairs, caller, called }));
+            }
+        }
+    }
 }
 
-fn name(pods: &Pods) -> String {
-    pods.first().map(|pod: &Arc<Workload>| pod.key().to_string()).unwrap_or_default()
+fn side(pods: &Pods) -> Option<Side> {
+    pods.first().cloned().map(Side::Pod)
 }
 
 /// Names a part of the outside: what no longer network holds is the outside itself.
-fn outside_name(network: &IpNet) -> String {
-    if network.prefix_len() == 0 { OUTSIDE.to_owned() } else { format!("{OUTSIDE} {network}") }
+fn outside_name(network: &IpNet) -> Arc<str> {
+    if network.prefix_len() == 0 { OUTSIDE.into() } else { format!("{OUTSIDE} {network}").into() }
 }
 
 /// Asks about one port after each of `starts`, and returns together the ranges about which the same is said.

@@ -55,15 +55,17 @@ fn by_classes(states: &[&Snapshot], protocol: Protocol) -> Pairs {
         reached.callers().filter(|caller| caller.contains('/')).map(str::to_owned).collect();
     let mut pairs = Pairs::new();
     let columns: Vec<Column> = (0..reached.columns()).flat_map(|index| reached.column(index)).collect();
-    for column in columns.iter().filter(|column| owners.contains(&column.to)) {
+    for column in columns.iter().filter(|column| owners.contains(column.to.as_ref())) {
         for port in PORTS {
             if !column.ports.iter().any(|range| (range.first..=range.last).contains(&port)) {
                 continue;
             }
-            for (from, cell) in column.cells.iter().filter(|(from, _)| owners.contains(*from)) {
-                for (numbers, tally) in cell {
-                    let said = numbers.iter().map(|number| reached.verdicts.get(*number).unwrap().summary());
-                    let key = (from.clone(), column.to.clone(), port);
+            for (from, cell) in column.cells.iter().filter(|(from, _)| owners.contains(from.as_ref())) {
+                for (ends, tally) in cell {
+                    let said = ends[..states.len()]
+                        .iter()
+                        .map(|number| reached.verdicts.get(*number).unwrap().summary());
+                    let key = (from.to_string(), column.to.to_string(), port);
                     *pairs.entry(key).or_default().entry(said.collect()).or_default() += tally.pairs;
                 }
             }
@@ -165,8 +167,7 @@ fn told(with: &str, without: &[&str]) -> Vec<[String; 5]> {
     put(&mut after, objects(with));
     let changes = compare(&snapshot(&before), &snapshot(&after));
     let line = |line: &Line| {
-        let then = line.then.as_ref().unwrap();
-        let texts = [&line.to, &line.ports, &line.from, line.now.reason, then.reason];
+        let texts = [&line.to, &line.ports, &line.from, line.now.reason, line.then.as_ref().unwrap().reason];
         texts.map(|text| text.to_string())
     };
     changes.lines.iter().map(line).collect()

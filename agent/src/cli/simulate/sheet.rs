@@ -44,18 +44,20 @@ pub(super) fn matrix(form: Form, snapshot: &Snapshot, protocol: Protocol) -> any
                 )?;
             }
         }
-        each_column(snapshot, protocol, |calls, lines| -> io::Result<()> {
+        each_column(snapshot, protocol, |called| -> io::Result<()> {
             match form {
-                Form::Text => rows.extend(lines.iter().map(matrix_row)),
-                Form::Csv => calls.iter().try_for_each(|calls| out.write_all(csv_row(calls).as_bytes()))?,
+                Form::Text => rows.extend(called.lines().iter().map(matrix_row)),
+                Form::Csv => {
+                    called.calls().iter().try_for_each(|calls| out.write_all(csv_row(calls).as_bytes()))?;
+                }
                 Form::Json => {
-                    for calls in &calls {
+                    for calls in &called.calls() {
                         let comma = if std::mem::take(&mut first) { "" } else { "," };
                         write!(out, "{comma}\n{}", json!(calls))?;
                     }
                 }
                 Form::Html => {
-                    for line in &lines {
+                    for line in &called.lines() {
                         out.write_all(html_row("td", &matrix_row(line), line.now.verdict).as_bytes())?;
                     }
                 }
