@@ -8,7 +8,7 @@ mod lately;
 mod names;
 mod reached;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -66,7 +66,9 @@ pub struct Calls {
 pub struct Line {
     /// What is called.
     pub to: String,
-    /// The protocol and the ports.
+    /// The protocols.
+    pub protocols: String,
+    /// The ports.
     pub ports: String,
     /// Who calls.
     pub from: String,
@@ -114,12 +116,28 @@ impl Decision {
 }
 
 impl Changes {
-    /// Counts the pairs whose verdict changes this way.
-    pub fn pairs(&self, direction: Direction) -> u64 {
+    /// Counts the pairs of caller and called between which anything changes this way.
+    pub fn pairs(&self, direction: Direction) -> usize {
         let wanted = direction == Direction::Widened;
         let changed =
             self.calls.iter().filter(|calls| calls.then.as_ref().is_some_and(|then| then.allows() == wanted));
-        changed.map(|calls| calls.pairs).sum()
+        changed.map(|calls| (&calls.from, &calls.to)).collect::<BTreeSet<_>>().len()
+    }
+
+    /// Adds a line, to the one that says the same of TCP where there is one.
+    fn add_line(&mut self, line: Line) {
+        let tcp = Protocol::Tcp.as_str();
+        let same = |other: &&mut Line| {
+            other.protocols == tcp
+                && (&other.to, &other.ports, &other.from) == (&line.to, &line.ports, &line.from)
+                && (&other.now, &other.then) == (&line.now, &line.then)
+        };
+        match self.lines.iter_mut().find(same) {
+            Some(other) if line.protocols != tcp => {
+                other.protocols = format!("{}, {}", other.protocols, line.protocols);
+            }
+            _ => self.lines.push(line),
+        }
     }
 }
 
@@ -146,12 +164,12 @@ pub fn matrix<E>(
 }
 
 /// Compares two states: every pair of pods that are in both, with the host and the outside.
-pub fn compare(before: &Snapshot, after: &Snapshot) -> Changes {
+pub fn compare(before: &Snapshot, after: &Snapshot, protocols: &[Protocol]) -> Changes {
     let mut changes = Changes::default();
-    for protocol in Protocol::ALL {
+    for protocol in protocols.iter().copied() {
         let told: Result<(), Infallible> = columns(vec![before, after], protocol, |called| {
             changes.calls.extend(called.calls());
-            changes.lines.extend(called.lines());
+            called.lines().into_iter().for_each(|line| changes.add_line(line));
             Ok(())
         });
         match told {
@@ -236,10 +254,11 @@ impl Called<'_> {
             true => self.everybody.lists(&lists),
             false => lists.iter().map(|list| self.everybody.list(list)).collect(),
         };
-        let ports = format!("{} {}", self.protocol, names::ports(&self.column.ports));
+        let ports = names::ports(&self.column.ports);
         let lines = together.keys().zip(names).filter_map(|(ends, from)| {
             let (now, then) = self.decisions(*ends)?;
-            Some(Line { to: self.column.to.to_string(), ports: ports.clone(), from, now, then })
+            let (to, protocols) = (self.column.to.to_string(), self.protocol.to_string());
+            Some(Line { to, protocols, ports: ports.clone(), from, now, then })
         });
         let mut lines: Vec<Line> = lines.collect();
         // Who may comes before who may not.

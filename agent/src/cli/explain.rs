@@ -100,7 +100,8 @@ pub(crate) fn render(answer: &Explanation) -> String {
     for step in &answer.steps {
         write_step(&mut text, step);
     }
-    if answer.endpoints.len() > 1 {
+    // Where all come to the same, the answer has said it.
+    if answer.endpoints.iter().any(|endpoint| endpoint.summary != answer.endpoints[0].summary) {
         text.push_str("\nendpoints\n");
         for endpoint in &answer.endpoints {
             let pod = endpoint.pod.as_deref().unwrap_or("outside the mesh");

@@ -37,9 +37,9 @@ pub struct SimulateArgs {
     /// Show who may reach whom, with --with and --without in force, instead of what they change
     #[arg(long, conflicts_with_all = ["fail_on", "agent"])]
     matrix: bool,
-    /// With --matrix: TCP or UDP
-    #[arg(long, value_name = "PROTOCOL", default_value = "TCP", requires = "matrix")]
-    protocol: String,
+    /// TCP or UDP [default: TCP with --matrix, else both]
+    #[arg(long, value_name = "PROTOCOL")]
+    protocol: Option<String>,
     /// Ask the agent at this socket too, which of the connections that it sees would change
     #[arg(long, value_name = "SOCKET", num_args = 0..=1, default_missing_value = DEFAULT_SOCKET)]
     agent: Option<PathBuf>,
@@ -89,25 +89,30 @@ fn simulate(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
             "nothing is to change: name objects with --with or --without, or ask with --matrix who may reach whom"
         );
     }
+    let protocols = protocols(args)?;
     let mut findings = Findings::default();
     let objects = read(&args.objects, &mut findings);
     if args.matrix {
-        let protocol =
-            Protocol::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(&args.protocol));
-        let protocol = protocol.with_context(|| format!("--protocol {}: write TCP or UDP", args.protocol))?;
         let after = changed(args, objects, findings)?;
-        sheet::matrix(args.output, &after, protocol)?;
+        sheet::matrix(args.output, &after, protocols.first().copied().unwrap_or_default())?;
         return Ok(ExitCode::SUCCESS);
     }
     let before = finish(&objects, &args.trust_domain, findings)?;
     let after = changed(args, objects, Findings::default())?;
-    let changes = compare(&before, &after);
+    let changes = compare(&before, &after, &protocols);
     let lately = match &args.agent {
         Some(socket) => Some(ask_about(socket, &after)?),
         None => None,
     };
     sheet::changes(args.output, &changes, lately.as_deref())?;
     Ok(if fails(args, &changes) { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// Returns the protocols that are meant, TCP first.
+fn protocols(args: &SimulateArgs) -> anyhow::Result<Vec<Protocol>> {
+    let Some(asked) = &args.protocol else { return Ok(Protocol::ALL.to_vec()) };
+    let known = Protocol::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(asked));
+    Ok(vec![known.with_context(|| format!("--protocol {asked}: write TCP or UDP"))?])
 }
 
 /// Returns the state with the changes in force.

@@ -244,8 +244,16 @@ impl<'a> Reached<'a> {
         let policies = self.states.iter().zip(pods).flat_map(|(state, pod)| state.policies_of(pod));
         let peers = policies.flat_map(|policy| &policy.rules).flat_map(|rule| rule.from.iter().flatten());
         for (network, address) in pieces(peers.flat_map(|peer| peer.cidrs.iter().chain(&peer.except_cidrs))) {
-            let attempts = pods.iter().map(|pod| attempt(Caller::Outside { address }, Called::pod(pod), at));
+            // Whoever has no address of a family is not called from it.
+            let called = pods.iter().map_while(|pod| {
+                let own = pod.addresses.iter().find(|own| own.is_ipv4() == address.is_ipv4())?;
+                Some(Called::Pod { pod, address: *own })
+            });
+            let attempts = called.map(|called| attempt(Caller::Outside { address }, called, at));
             let ends = ends(&self.states, attempts, &mut self.verdicts);
+            if ends.is_none() {
+                continue;
+            }
             let cell = cells.entry(outside_name(&network)).or_default();
             add(cell, ends, class.size, || (Some(Side::Address(address)), side(pods)));
         }
@@ -289,6 +297,12 @@ impl<'a> Reached<'a> {
                 let networks = rules.flat_map(|rule| rule.cidrs.iter().chain(&rule.except_cidrs));
                 let size = self.groups.classes.get(*class).map_or(0, |class| class.size);
                 for (network, address) in pieces(networks) {
+                    let reaches = |pod: &Arc<Workload>| {
+                        pod.addresses.iter().any(|own| own.is_ipv4() == address.is_ipv4())
+                    };
+                    if !pods.iter().all(reaches) {
+                        continue;
+                    }
                     let attempts =
                         pods.iter().map(|pod| attempt(Caller::Pod(pod), Called::Address(address), at));
                     let ends = ends(&self.states, attempts, &mut self.verdicts);
@@ -306,15 +320,15 @@ fn attempt<'a>(caller: Caller<'a>, called: Called<'a>, (port, protocol): (u16, P
     Attempt { caller, called, port, protocol, by_service: false }
 }
 
-/// Asks what comes of an attempt in each state; `None` where no side is a pod.
+/// Asks what comes of an attempt in each state; `None` where there is none in one of them, or no side is a pod.
 fn ends<'b>(
     states: &[&Snapshot],
-    attempts: impl Iterator<Item = Attempt<'b>>,
+    mut attempts: impl Iterator<Item = Attempt<'b>>,
     verdicts: &mut Verdicts,
 ) -> Option<Ends> {
     let mut ends: Option<Ends> = None;
-    for (state, attempt) in states.iter().zip(attempts) {
-        let number = verdicts.number(reach(state, &attempt).verdict()?);
+    for state in states {
+        let number = verdicts.number(reach(state, &attempts.next()?).verdict()?);
         ends = Some([ends.map_or(number, |[first, _]| first), number]);
     }
     ends

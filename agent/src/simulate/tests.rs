@@ -98,7 +98,7 @@ proptest! {
             .filter(|(_, cell)| cell.keys().any(|said| allows(&said[0]) != allows(&said[1])))
             .map(|((from, to, _), _)| (from, to))
             .collect();
-        let told: BTreeSet<(String, String)> = compare(&before, &after)
+        let told: BTreeSet<(String, String)> = compare(&before, &after, &Protocol::ALL)
             .calls
             .into_iter()
             .filter(|calls| calls.protocol == protocol.as_str() && calls.from.contains('/'))
@@ -111,7 +111,7 @@ proptest! {
     #[test]
     fn nothing_changes_between_equal_states(seed in any::<u64>()) {
         let state = Random::new(seed).snapshot();
-        let changes = compare(&state, &state);
+        let changes = compare(&state, &state, &Protocol::ALL);
         prop_assert!(changes.calls.is_empty() && changes.lines.is_empty() && changes.only_in_one.is_empty());
     }
 }
@@ -165,9 +165,10 @@ fn told(with: &str, without: &[&str]) -> Vec<[String; 5]> {
         take(&mut after, named).unwrap();
     }
     put(&mut after, objects(with));
-    let changes = compare(&snapshot(&before), &snapshot(&after));
+    let changes = compare(&snapshot(&before), &snapshot(&after), &Protocol::ALL);
     let line = |line: &Line| {
-        let texts = [&line.to, &line.ports, &line.from, line.now.reason, line.then.as_ref().unwrap().reason];
+        let ports = format!("{} {}", line.protocols, line.ports);
+        let texts = [&line.to, &ports, &line.from, line.now.reason, line.then.as_ref().unwrap().reason];
         texts.map(|text| text.to_string())
     };
     changes.lines.iter().map(line).collect()
@@ -186,10 +187,9 @@ fn a_label_says_who_would_be_refused_where_and_why() {
             row(["shop/db", "TCP 5432", "outside", "not-enrolled", "plaintext-in-strict"]),
             row(["shop/db", "TCP all but 5432", "shop/web", "not-enrolled", "no-allow-match"]),
             row(["shop/db", "TCP all but 5432", "outside", "not-enrolled", "plaintext-in-strict"]),
-            row(["shop/web", "TCP all", "outside", "not-enrolled", "plaintext-in-strict"]),
+            row(["shop/web", "TCP, UDP all", "outside", "not-enrolled", "plaintext-in-strict"]),
             row(["shop/db", "UDP all", "shop/web", "not-enrolled", "no-allow-match"]),
             row(["shop/db", "UDP all", "outside", "not-enrolled", "plaintext-in-strict"]),
-            row(["shop/web", "UDP all", "outside", "not-enrolled", "plaintext-in-strict"]),
         ]
     );
 }
@@ -214,7 +214,7 @@ fn objects_are_replaced_added_and_taken_away() {
         if !with.is_empty() {
             put(&mut after, objects(with));
         }
-        let changes = compare(&snapshot(&before), &snapshot(&after));
+        let changes = compare(&snapshot(&before), &snapshot(&after), &Protocol::ALL);
         let widened = changes.calls.iter().find(|calls| calls.from == "shop/web" && calls.to == "shop/db");
         assert_eq!(widened.unwrap().then.as_ref().unwrap().reason, expected, "{with} {without:?}");
         assert_eq!((changes.pairs(Direction::Widened) > 0, changes.pairs(Direction::Narrowed)), (true, 0));
@@ -228,7 +228,7 @@ fn pods_that_come_or_go_are_named_and_not_compared() {
     let new =
         "apiVersion: v1\nkind: Pod\nmetadata: {namespace: shop, name: new}\nstatus: {podIP: 10.0.0.9}\n";
     put(&mut after, objects(new));
-    let changes = compare(&snapshot(&before), &snapshot(&after));
+    let changes = compare(&snapshot(&before), &snapshot(&after), &Protocol::ALL);
     assert_eq!(changes.only_in_one, ["shop/new", "shop/web"]);
 }
 
@@ -265,9 +265,8 @@ fn egress_shows_as_calls_to_the_outside() {
     assert_eq!(
         lines,
         [
-            row("outside", "TCP all"),
+            row("outside", "TCP, UDP all"),
             row("outside 192.0.2.0/24", "TCP all but 443"),
-            row("outside", "UDP all"),
             row("outside 192.0.2.0/24", "UDP all"),
         ]
     );

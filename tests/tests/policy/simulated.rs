@@ -164,7 +164,7 @@ fn a_pipeline_is_told_by_the_exit_code() {
     write("typo.yaml", &ONLY_TWO.replace("rules:", "rulez:"));
     let base = ["--objects", "objects.yaml"];
     for (arguments, code, expected) in [
-        (&["--with", "policy.yaml"][..], 0, "narrowed: 2 pairs would be refused"),
+        (&["--with", "policy.yaml"][..], 0, "narrowed: calls of 1 pair would be refused"),
         (&["--with", "policy.yaml", "--fail-on", "widened"], 0, "widened: nothing"),
         (
             &["--with", "policy.yaml", "--fail-on", "narrowed"],
@@ -175,7 +175,7 @@ fn a_pipeline_is_told_by_the_exit_code() {
         (&["--with", "none.yaml", "--fail-on", "narrowed"], 0, "narrowed: nothing"),
         (&["--matrix"], 0, "calc/multiplication"),
         (&["--matrix", "-o", "html"], 0, "<td>calc/multiplication</td>"),
-        (&["--with", "policy.yaml", "-o", "html"], 0, "<h2>narrowed: 2 pairs"),
+        (&["--with", "policy.yaml", "-o", "html"], 0, "<h2>narrowed: calls of 1 pair"),
         (
             &["--with", "policy.yaml", "-o", "csv"],
             0,

@@ -12,6 +12,8 @@ use super::Form;
 use crate::cli::output::table;
 use crate::simulate::{Calls, Changes, Direction, Line, Seen, matrix as each_column};
 
+/// The longest line of a list of names, in characters.
+const WIDTH: usize = 64;
 /// What stands before the rows of a page.
 const HEAD: &str = "<!DOCTYPE html>
 <html lang=\"en\"><head><meta charset=\"utf-8\"><title>ambit simulate</title><style>
@@ -65,7 +67,7 @@ pub(super) fn matrix(form: Form, snapshot: &Snapshot, protocol: Protocol) -> any
             Ok(())
         })?;
         match form {
-            Form::Text => out.write_all(table(&MATRIX, &without_repetition(rows)).as_bytes()),
+            Form::Text => out.write_all(table(&MATRIX, &wrapped(without_repetition(rows), 3)).as_bytes()),
             Form::Csv => Ok(()),
             Form::Json => out.write_all(b"\n]}\n"),
             Form::Html => out.write_all(b"</table></body></html>\n"),
@@ -146,7 +148,7 @@ fn text(changes: &Changes, lately: Option<&[Seen]>) -> String {
         text.push_str(&format!("{title}\n"));
         let rows: Vec<Vec<String>> = of(changes, direction).into_iter().map(changed_row).collect();
         if !rows.is_empty() {
-            text.push_str(&format!("{}\n", table(&CHANGED, &without_repetition(rows))));
+            text.push_str(&format!("{}\n", table(&CHANGED, &wrapped(without_repetition(rows), 2))));
         }
     }
     if let Some(seen) = lately {
@@ -171,8 +173,8 @@ fn text(changes: &Changes, lately: Option<&[Seen]>) -> String {
 fn directions(changes: &Changes) -> [(Direction, String); 2] {
     let title = |direction, word: &str, what: &str| match changes.pairs(direction) {
         0 => format!("{word}: nothing"),
-        1 => format!("{word}: 1 pair {what}"),
-        pairs => format!("{word}: {pairs} pairs {what}"),
+        1 => format!("{word}: calls of 1 pair {what}"),
+        pairs => format!("{word}: calls of {pairs} pairs {what}"),
     };
     [
         (Direction::Narrowed, title(Direction::Narrowed, "narrowed", "would be refused")),
@@ -197,14 +199,18 @@ fn lately_title(seen: &[Seen]) -> String {
     }
 }
 
+fn ports_of(line: &Line) -> String {
+    format!("{} {}", line.protocols, line.ports)
+}
+
 fn matrix_row(line: &Line) -> Vec<String> {
     let (word, why) = line.now.summary.split_once(": ").unwrap_or(("", &line.now.summary));
-    vec![line.to.clone(), line.ports.clone(), word.to_owned(), line.from.clone(), why.to_owned()]
+    vec![line.to.clone(), ports_of(line), word.to_owned(), line.from.clone(), why.to_owned()]
 }
 
 fn changed_row(line: &Line) -> Vec<String> {
     let then = line.then.as_ref().map(|then| then.summary.clone()).unwrap_or_default();
-    vec![line.to.clone(), line.ports.clone(), line.from.clone(), line.now.summary.clone(), then]
+    vec![line.to.clone(), ports_of(line), line.from.clone(), line.now.summary.clone(), then]
 }
 
 fn seen_row(seen: &Seen) -> Vec<String> {
@@ -230,6 +236,31 @@ fn without_repetition(rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
             .collect()
     };
     rows.into_iter().map(shorten).collect()
+}
+
+/// Breaks the list in a column into lines of `WIDTH` characters where it can be broken.
+fn wrapped(rows: Vec<Vec<String>>, column: usize) -> Vec<Vec<String>> {
+    let mut lines = Vec::new();
+    for mut row in rows {
+        let list = row.get(column).cloned().unwrap_or_default();
+        let mut parts: Vec<String> = Vec::new();
+        for name in list.split_inclusive(", ") {
+            match parts.last_mut() {
+                Some(part) if part.chars().count() + name.chars().count() <= WIDTH => part.push_str(name),
+                _ => parts.push(name.to_owned()),
+            }
+        }
+        let width = row.len();
+        let mut parts = parts.into_iter();
+        row[column] = parts.next().unwrap_or_default();
+        lines.push(row);
+        for part in parts {
+            let mut line = vec![String::new(); width];
+            line[column] = part;
+            lines.push(line);
+        }
+    }
+    lines
 }
 
 fn csv_row(calls: &Calls) -> String {
@@ -281,6 +312,16 @@ mod tests {
         assert_eq!(csv_cell("a/b"), "a/b");
         let row = html_row("td", &["<script>alert('x')</script> & \"y\""], "allow");
         assert!(!row.contains("<script>") && row.contains("&lt;script&gt;alert(&#39;x&#39;)"), "{row}");
+    }
+
+    #[test]
+    fn a_long_list_goes_on_below() {
+        let names: Vec<String> = (10..20).map(|number| format!("namespace/a{number}")).collect();
+        let rows = wrapped(vec![vec!["to".to_owned(), names.join(", "), "why".to_owned()]], 1);
+        let text: Vec<&str> = rows.iter().map(|row| row[1].as_str()).collect();
+        assert_eq!(text.concat(), names.join(", "));
+        assert!(text.len() > 1 && text.iter().all(|line| line.chars().count() <= WIDTH), "{text:?}");
+        assert!(rows[1..].iter().all(|row| row[0].is_empty() && row[2].is_empty()), "{rows:?}");
     }
 
     #[test]
