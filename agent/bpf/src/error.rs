@@ -32,7 +32,7 @@ pub enum KernelError {
     #[error("read the BPF object: rebuild with `cargo xtask build`")]
     Object(#[source] Box<aya_obj::ParseError>),
     /// The object does not load: the kernel is too old, or rights are missing.
-    #[error("load the BPF object (needs root or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN, and Linux 5.15)")]
+    #[error("load the BPF object (needs root or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN, and Linux 6.1)")]
     Load(#[source] Box<aya::EbpfError>),
     /// A program is refused by the kernel.
     #[error("load the program {program}")]

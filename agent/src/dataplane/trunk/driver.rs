@@ -194,6 +194,10 @@ impl<S> Driver<S> {
             }
             Command::Open { port, client_port, mut carried, report } => {
                 self.last += 1;
+                // Numbers are not used twice: after the last one the next connections open another trunk.
+                if self.last == u32::MAX {
+                    self.shared.closed.store(true, Ordering::Release);
+                }
                 let (stream, early) = (self.last, mem::take(&mut carried.early));
                 self.say(Frame::Open { stream, port, client_port });
                 if !early.is_empty() {

@@ -58,15 +58,15 @@ impl Outbox {
         Ok(())
     }
 
-    /// Adds what `read` puts into the places it is given, as frames of `stream`, `limit` bytes at most. Returns what
-    /// `read` does, and how many bytes it could have read. To be asked while there is room.
+    /// Adds what `read` puts into the places it is given, as frames of `stream`, `limit` bytes at most. To be asked while
+    /// there is room.
     pub(super) fn fill<S>(
         &mut self,
         stream: u32,
         limit: usize,
         secured: &mut Secured<S>,
-        read: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
-    ) -> io::Result<(usize, usize)> {
+        read: impl FnOnce(&mut [IoSliceMut<'_>]) -> usize,
+    ) -> io::Result<()> {
         if self.data > 0 && MAX_DATA - self.data < HEADER + limit.min(LEAST) {
             self.close(secured)?;
         }
@@ -83,9 +83,7 @@ impl Outbox {
             left -= bytes;
             IoSliceMut::new(place.get_mut(..bytes).unwrap_or_default())
         });
-        let offered = limit - left;
-        let read = read(&mut places)?;
-        let mut rest = read;
+        let mut rest = read(&mut places);
         while rest > 0 {
             let bytes = rest.min(MAX_DATA - self.data - HEADER);
             let at = self.start + record::HEADER + self.data;
@@ -97,7 +95,7 @@ impl Outbox {
                 self.close(secured)?;
             }
         }
-        Ok((read, offered))
+        Ok(())
     }
 
     /// Returns the bytes of an application that the last frame carries.

@@ -3,6 +3,7 @@
 //! It reads and writes the application's socket and says what became of it; frames are the driver's business.
 
 use super::{Carried, Outcome, WINDOW};
+use bytes::{Buf, BytesMut};
 use std::{
     future::Future,
     io::{self, IoSlice, IoSliceMut},
@@ -55,8 +56,7 @@ pub(super) struct Stream {
     /// Bytes that the application has taken since the peer was last given credit.
     taken: u32,
     /// What the application has not taken yet.
-    backlog: Vec<u8>,
-    written: usize,
+    backlog: BytesMut,
     /// The application has ended its direction.
     pub(super) ended: bool,
     /// The peer has ended its direction.
@@ -76,8 +76,7 @@ impl Stream {
             credit: WINDOW,
             window: WINDOW,
             taken: 0,
-            backlog: Vec::new(),
-            written: 0,
+            backlog: BytesMut::new(),
             ended: false,
             peer_ended: false,
             told: false,
@@ -173,19 +172,19 @@ impl Stream {
             return Ok(());
         }
         let stream = Arc::clone(&carried.stream);
-        while self.written < self.backlog.len() {
+        while !self.backlog.is_empty() {
             match stream.poll_write_ready(&mut context) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(ready) => ready.map_err(Stop::Socket)?,
             }
-            let rest = self.backlog.get(self.written..).unwrap_or_default();
-            let bytes = write(&stream, rest.len(), &[IoSlice::new(rest)]).map_err(Stop::Socket)?;
-            self.written += bytes;
+            let written = write(&stream, self.backlog.len(), &[IoSlice::new(&self.backlog)]);
+            let bytes = written.map_err(Stop::Socket)?;
+            // What was taken makes room: the backlog of a slow reader never grows beyond its window.
+            self.backlog.advance(bytes);
             self.count(bytes);
         }
-        if !self.backlog.is_empty() {
-            (self.backlog, self.written) = (Vec::new(), 0);
-        }
+        // A stream that is idle holds no buffer.
+        self.backlog = BytesMut::new();
         if self.peer_ended && !self.told {
             self.told = true;
             match socket2::SockRef::from(&*stream).shutdown(Shutdown::Write) {
@@ -278,5 +277,35 @@ fn write(stream: &TcpStream, bytes: usize, pieces: &[IoSlice<'_>]) -> io::Result
     match outcome {
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
         _ => Ok(written),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataplane::{live::Direction, trunk::tests::application};
+
+    #[tokio::test]
+    async fn what_waits_for_a_slow_reader_stays_within_its_window() {
+        let (reader, carried) = application(Direction::Inbound).await;
+        let mut stream = Stream::new(Phase::Open, Some(carried), Waker::noop().clone());
+        let piece = vec![0; 64 * 1024];
+        let mut read = vec![0; 64 * 1024];
+        let mut waited = 0;
+        for _ in 0..1_000 {
+            // The peer sends all that it may; the reader takes some, and never all.
+            while stream.window as usize >= piece.len() {
+                assert!(stream.take(&[IoSlice::new(&piece)]).is_ok());
+            }
+            while reader.try_read(&mut read).is_err() {
+                assert!(stream.pass_on().is_ok());
+                tokio::task::yield_now().await;
+            }
+            assert!(stream.pass_on().is_ok());
+            stream.due();
+            waited += usize::from(!stream.backlog.is_empty());
+            assert!(stream.backlog.capacity() <= 3 * WINDOW as usize, "{}", stream.backlog.capacity());
+        }
+        assert!(waited > 500, "the reader was not slow: {waited}");
     }
 }

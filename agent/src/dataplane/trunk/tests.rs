@@ -19,7 +19,7 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Returns an application's end of a connection, and the agent's.
-async fn application(direction: Direction) -> (TcpStream, Carried) {
+pub(super) async fn application(direction: Direction) -> (TcpStream, Carried) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (far, client) = listener.accept().await.unwrap();

@@ -6,6 +6,7 @@
 use std::io;
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use bytes::BytesMut;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
@@ -118,7 +119,7 @@ impl Records {
     }
 
     /// Appends the message that announces a new key to `out`, where one is due. To be asked before data is sealed.
-    pub(super) fn update(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+    pub(super) fn update(&mut self, out: &mut BytesMut) -> Result<(), Error> {
         if !self.update_asked && self.sending.sequence < UPDATE_AFTER {
             return Ok(());
         }
@@ -129,12 +130,12 @@ impl Records {
     }
 
     /// Appends the message that ends this direction to `out`.
-    pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+    pub(super) fn end(&mut self, out: &mut BytesMut) -> Result<(), Error> {
         const WARNING: u8 = 1;
         self.append(ALERT, &[WARNING, AlertDescription::CloseNotify.into()], out)
     }
 
-    fn append(&mut self, kind: u8, message: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    fn append(&mut self, kind: u8, message: &[u8], out: &mut BytesMut) -> Result<(), Error> {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER]);
         out.extend_from_slice(message);

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Protocol;
@@ -60,8 +61,7 @@ pub struct Secured<S> {
     opened: Vec<u8>,
     taken: usize,
     /// Sealed bytes that wait for the network.
-    unsent: Vec<u8>,
-    sent: usize,
+    unsent: BytesMut,
     peer_ended: bool,
     ended: bool,
     #[cfg(test)]
@@ -83,8 +83,7 @@ impl<S> Secured<S> {
             partial: arrived,
             opened: Vec::new(),
             taken: 0,
-            unsent: Vec::new(),
-            sent: 0,
+            unsent: BytesMut::new(),
             peer_ended: false,
             ended: false,
             #[cfg(test)]
@@ -99,7 +98,7 @@ impl<S> Secured<S> {
 
     /// Tells whether sealed bytes wait for the network.
     pub(crate) fn is_congested(&self) -> bool {
-        self.sent < self.unsent.len()
+        !self.unsent.is_empty()
     }
 
     /// Seals a record in place: its data stands behind the place of the header (`record::HEADER` bytes), and
@@ -197,13 +196,14 @@ impl<S: AsyncWrite + Unpin> Secured<S> {
 
     /// Sends what waits.
     pub(crate) fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.unsent.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            match ready!(Pin::new(&mut self.io).poll_write(context, rest))? {
+        while !self.unsent.is_empty() {
+            match ready!(Pin::new(&mut self.io).poll_write(context, &self.unsent))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                bytes => self.sent += bytes,
+                // What was sent makes room, also where something always waits.
+                bytes => self.unsent.advance(bytes),
             }
         }
-        (self.unsent, self.sent) = (Vec::new(), 0);
+        self.unsent = BytesMut::new();
         Poll::Ready(Ok(()))
     }
 
@@ -275,14 +275,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Secured<S> {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.unsent.len() - this.sent >= MAX_UNSENT {
+        if this.unsent.len() >= MAX_UNSENT {
             ready!(this.poll_unsent(context))?;
         }
         let mut bytes = 0;
         for piece in pieces {
             this.append(piece)?;
             bytes += piece.len();
-            if this.unsent.len() - this.sent >= MAX_UNSENT {
+            if this.unsent.len() >= MAX_UNSENT {
                 break;
             }
         }
@@ -311,7 +311,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Secured<S> {
 #[cfg(test)]
 mod tests {
     use crate::identity::testing;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use std::time::Duration;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::timeout,
+    };
 
     #[tokio::test]
     async fn an_old_key_is_replaced_and_the_bytes_go_on() {
@@ -344,6 +348,20 @@ mod tests {
         server.read_to_end(&mut got).await.unwrap();
         assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
         sender.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_slow_network_is_bounded() {
+        let (mut client, mut server) = testing::secured().await;
+        let mut piece = vec![0; 40_000];
+        for _ in 0..1_000 {
+            // The network takes some each time, and never all.
+            while timeout(Duration::ZERO, client.write(&piece)).await.is_ok() {}
+            server.io.read_exact(&mut piece[..30_000]).await.unwrap();
+            let held = client.unsent.capacity();
+            // Thirty megabytes go through it; what is held is what waits, and the room that growing leaves.
+            assert!(held <= 8 * super::MAX_UNSENT, "{held} bytes are held");
+        }
     }
 
     #[tokio::test]

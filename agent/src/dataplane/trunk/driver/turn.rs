@@ -90,11 +90,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Ok(())
     }
 
-    /// Collects the streams that were woken, and asks to be woken for the next ones.
-    fn collect(&mut self, context: &Context<'_>) {
-        self.ready.collect(&mut self.queue, context.waker());
-    }
-
     /// Looks at every stream that was woken, and sends what there is; tells whether anything moved.
     fn serve(&mut self, context: &mut Context<'_>) -> Result<bool, TrunkError> {
         self.secured.prepare()?;
@@ -122,6 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 match look(stream, id, free.then_some(&mut *outbox), &mut self.secured)? {
                     Ok(Look::Waits) => {}
                     Ok(Look::More) => self.enqueue(id),
+                    Ok(Look::Held) if self.held.contains(&id) => {}
                     Ok(Look::Held) => self.held.push(id),
                     Err(stop) => {
                         self.stop(id, stop);
@@ -175,7 +171,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Role::Caller => self.released || self.shared.closed.load(Ordering::Acquire),
             Role::Called(_) => self.released || self.leaving,
         };
-        nobody && self.streams.is_empty() && self.deciding == 0
+        // A peer that is gone waits for no decision.
+        nobody && self.streams.is_empty() && (self.deciding == 0 || self.ended)
     }
 
     /// Tells whether the connection is to be ended. The called side leaves that to the caller for a while: a stream
@@ -189,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.poll_pings(context)?;
         for _ in 0..ROUNDS {
             let mut moved = self.poll_orders(context);
-            self.collect(context);
+            self.ready.collect(&mut self.queue, context.waker());
             if !self.ended {
                 moved |= self.poll_network(context)?;
             }
@@ -235,7 +232,7 @@ fn look<S>(
     let mut outcome = Ok(None);
     outbox.fill(id, appetite, secured, |places| {
         outcome = stream.read(places);
-        Ok(outcome.as_ref().map_or(0, |read| read.unwrap_or_default()))
+        outcome.as_ref().map_or(0, |read| read.unwrap_or_default())
     })?;
     Ok(match outcome {
         Err(error) => Err(Stop::Socket(error)),
