@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use ambit_core::policy::compile;
+use ambit_core::policy::{PolicySet, compile};
 use ambit_core::{
     Action, Connection, Destination, Egress, Mode, Model, Peer, Policy, PolicyId, PortRange, Protocol, Rule,
-    Selector, ServiceAccount, Snapshot, Source, SpiffeId, Workload, evaluate,
+    Selector, ServiceAccount, Snapshot, Source, SpiffeId, Workload,
 };
 use divan::{Bencher, black_box};
 
@@ -39,8 +39,8 @@ fn evaluated(bencher: Bencher<'_, '_>, count: usize, caller: usize, allowed: boo
     let (caller, server) = (workload(caller), workload(usize::MAX));
     let source = Source::Identity { id: &caller.identity, address: caller.addresses[0] };
     let connection = Connection { source, destination: &server, protocol: Protocol::Tcp, port: 80 };
-    assert_eq!(evaluate(&policies, &connection).allowed, allowed);
-    bencher.bench(|| evaluate(black_box(&policies), black_box(&connection)));
+    assert_eq!(policies.evaluate(&connection).allowed, allowed);
+    bencher.bench(|| black_box(&policies).evaluate(black_box(&connection)));
 }
 
 /// What the kernel is given for one pair of pods.
@@ -66,14 +66,14 @@ fn compiled(bencher: Bencher<'_, '_>, count: usize, ports: bool) {
 fn build_snapshot(bencher: Bencher<'_, '_>, count: usize) {
     let model = Model {
         workloads: (0..count).map(workload).collect(),
-        policies: policies(count / 100, false).into_iter().map(Arc::unwrap_or_clone).collect(),
+        policies: policies(count / 100, false).iter().map(|policy| policy.as_ref().clone()).collect(),
         ..Model::default()
     };
     bencher.with_inputs(|| model.clone()).bench_values(|model| Snapshot::build(1, model));
 }
 
 /// Policies that each admit the pod of their number, on every port or on one of their own.
-fn policies(count: usize, ports: bool) -> Vec<Arc<Policy>> {
+fn policies(count: usize, ports: bool) -> PolicySet {
     let policy = |number: usize| {
         let account = ServiceAccount { namespace: "shop".to_owned(), name: format!("app-{number}") };
         let port = u16::try_from(number % 60_000).unwrap_or_default() + 1;

@@ -10,6 +10,7 @@ mod eval;
 mod host;
 mod rule;
 mod selector;
+mod set;
 mod trace;
 mod verdict;
 
@@ -24,6 +25,7 @@ pub use eval::{Connection, Source, evaluate};
 pub use host::may_refuse_host;
 pub use rule::{Destination, IdentityPattern, Peer, PortRange, Rule, ServiceAccount};
 pub use selector::{Requirement, Selector};
+pub use set::PolicySet;
 pub use trace::{EgressTrace, Miss, PolicyTrace, RuleTrace, Trace, trace, trace_egress, unselected};
 pub use verdict::{DryRun, Reason, Verdict};
 
@@ -109,4 +111,11 @@ pub struct Policy {
     pub egress_only: bool,
     /// What the pods may call outside the mesh, OR-ed; only where their egress is restricted.
     pub egress: Vec<EgressRule>,
+}
+
+impl Policy {
+    /// Tells whether pods that the policy selects admit only whom an Allow policy names.
+    fn is_enforced_allow(&self) -> bool {
+        self.action == Action::Allow && !self.dry_run && !self.egress_only
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::model::{Mode, Model, Service, ServicePort, Workload, WorkloadKey};
 use crate::policy::{
-    Action, Call, Connection, Policy, PolicyId, Protocol, Selector, Verdict, evaluate, evaluate_egress,
+    Action, Call, Connection, Policy, PolicyId, PolicySet, Protocol, Selector, Verdict, evaluate_egress,
 };
 
 /// Why a model cannot be the state of a mesh.
@@ -72,14 +72,14 @@ pub struct Snapshot {
     policies: Vec<Arc<Policy>>,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Stands for the policies of a pod that the snapshot does not know: nobody may reach it.
-    unknown_workload: [Arc<Policy>; 1],
+    unknown_workload: PolicySet,
 }
 
 /// A workload and the policies that select it.
 #[derive(Debug)]
 struct Enrolled {
     workload: Arc<Workload>,
-    policies: Vec<Arc<Policy>>,
+    policies: Arc<PolicySet>,
 }
 
 impl Snapshot {
@@ -93,7 +93,7 @@ impl Snapshot {
             by_vip: HashMap::new(),
             policies: Vec::new(),
             namespaces: BTreeMap::new(),
-            unknown_workload: [refuse_everything()],
+            unknown_workload: PolicySet::new(vec![refuse_everything()]),
         }
     }
 
@@ -117,7 +117,8 @@ impl Snapshot {
         let mut selections = selection::select(&policies, &workloads, &namespaces).into_iter();
         let mut named = BTreeMap::new();
         for workload in workloads {
-            let enrolled = Enrolled { policies: selections.next().unwrap_or_default(), workload };
+            let policies = selections.next().expect("one selection is made for each workload");
+            let enrolled = Enrolled { workload, policies };
             let key = enrolled.workload.key();
             if named.insert(key.clone(), enrolled).is_some() {
                 errors.push(ModelError::DuplicateWorkload { workload: key });
@@ -126,7 +127,7 @@ impl Snapshot {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let unknown_workload = [refuse_everything()];
+        let unknown_workload = PolicySet::new(vec![refuse_everything()]);
         let workloads = named;
         Ok(Self { version, workloads, by_address, services, by_vip, policies, namespaces, unknown_workload })
     }
@@ -186,7 +187,7 @@ impl Snapshot {
     /// Returns the policies that select a pod, found by its name.
     ///
     /// For a pod that the snapshot does not know this is one policy that admits nobody.
-    pub fn policies_of(&self, workload: &Workload) -> &[Arc<Policy>] {
+    pub fn policies_of(&self, workload: &Workload) -> &PolicySet {
         match self.workloads.get(&workload.key()) {
             Some(enrolled) => &enrolled.policies,
             None => &self.unknown_workload,
@@ -195,7 +196,7 @@ impl Snapshot {
 
     /// Decides about a connection by the policies that select its destination.
     pub fn evaluate(&self, connection: &Connection<'_>) -> Verdict {
-        evaluate(self.policies_of(connection.destination), connection)
+        self.policies_of(connection.destination).evaluate(connection)
     }
 
     /// Decides whether `source` may call what is at `address`, as a caller; the pod that is called decides for itself.

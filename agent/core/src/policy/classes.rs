@@ -2,7 +2,7 @@
 //! policies say the same.
 //!
 //! The networks that the policies name cut all addresses into pieces: two addresses with the same longest network among
-//! them lie in the same networks, so one of them is asked about, with `evaluate` or `evaluate_egress`, and speaks for all.
+//! them lie in the same networks, so one of them is asked about, as `evaluate` or `evaluate_egress` would be, and speaks for all.
 //! Never writes a map.
 
 use std::collections::{BTreeSet, HashMap};
@@ -13,8 +13,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::compile::{KernelVerdict, by_port, inbound_starts, of, starts};
 use super::egress::{Call, evaluate_egress};
-use super::eval::{Connection, Source, evaluate};
-use super::{Policy, PortRange, Protocol};
+use super::eval::{Connection, Source, weigh};
+use super::{Policy, PolicySet, PortRange, Protocol};
 use crate::model::Workload;
 
 /// The verdicts of one class: for each protocol that was asked about, ranges that together are all ports.
@@ -31,15 +31,17 @@ pub struct Classes {
 
 /// Returns the classes of the senders without an identity whose datagrams reach `destination`. Of TCP the kernel knows
 /// by the pod's mode alone whether a stranger is refused; the rest is for the agent.
-pub fn stranger_classes(policies: &[Arc<Policy>], destination: &Workload) -> Classes {
+pub fn stranger_classes(policies: &PolicySet, destination: &Workload) -> Classes {
     let peers = policies.iter().flat_map(|policy| &policy.rules).flat_map(|rule| rule.from.iter().flatten());
     let networks = peers.flat_map(|peer| peer.cidrs.iter().chain(&peer.except_cidrs));
-    let (starts, protocol) = (inbound_starts(policies), Protocol::Udp);
+    let protocol = Protocol::Udp;
     classes(networks, |address| {
         let source = Source::Unverified { address };
+        let relevant = policies.relevant(&source);
         let verdict =
-            |port| of(&evaluate(policies, &Connection { source, destination, protocol, port }), protocol);
-        by_port(&starts, verdict).into_iter().map(|(range, verdict)| (protocol, range, verdict)).collect()
+            |port| of(&weigh(&relevant, &Connection { source, destination, protocol, port }), protocol);
+        let ranges = by_port(&inbound_starts([&relevant].into_iter()), verdict);
+        ranges.into_iter().map(|(range, verdict)| (protocol, range, verdict)).collect()
     })
 }
 

@@ -1,13 +1,13 @@
 //! Policies as the kernel holds them: for two pods of one node, a verdict for every port.
 //!
-//! Asks `evaluate` and nothing else, so that the kernel cannot decide otherwise than the agent. Never writes a map.
+//! Asks the evaluation and nothing else, so that the kernel cannot decide otherwise than the agent. Never writes a map.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::eval::{Connection, Source, evaluate};
+use super::eval::{Connection, Relevant, Source, weigh};
 use super::verdict::Verdict;
-use super::{Policy, PortRange, Protocol};
+use super::{Policy, PolicySet, PortRange, Protocol};
 use crate::model::Workload;
 
 /// What the kernel does with a connection between two pods of its node.
@@ -30,17 +30,32 @@ pub enum KernelVerdict {
 /// Returns the verdicts on what `source` sends by `protocol` to `destination`, whose policies are `policies`: ranges of ports
 /// that together are 0 to 65535, in order, neighbours with different verdicts.
 pub fn compile(
-    policies: &[Arc<Policy>],
+    policies: &PolicySet,
     source: &Workload,
     destination: &Workload,
     protocol: Protocol,
 ) -> Vec<(PortRange, KernelVerdict)> {
-    by_port(&inbound_starts(policies), |port| verdict_on(policies, source, destination, protocol, port))
+    // Pods of this node have one address of each family at most that counts.
+    let of_family = |v4: bool| {
+        let address = *source.addresses.iter().find(|address| address.to_canonical().is_ipv4() == v4)?;
+        let source = Source::Identity { id: &source.identity, address };
+        Some((source, policies.relevant(&source)))
+    };
+    let families = [of_family(true), of_family(false)];
+    let starts = inbound_starts(families.iter().flatten().map(|(_, relevant)| relevant));
+    by_port(&starts, |port| {
+        let [v4, v6] = families.each_ref().map(|family| {
+            let (source, relevant) = family.as_ref()?;
+            let connection = Connection { source: *source, destination, protocol, port };
+            Some(of(&weigh(relevant, &connection), protocol))
+        });
+        both(v4, v6, protocol)
+    })
 }
 
 /// Returns the ports at which the rules about callers may begin to say something else, 0 among them.
-pub(super) fn inbound_starts(policies: &[Arc<Policy>]) -> BTreeSet<u16> {
-    let rules = policies.iter().flat_map(|policy| &policy.rules);
+pub(super) fn inbound_starts<'a>(relevant: impl Iterator<Item = &'a Relevant<'a>>) -> BTreeSet<u16> {
+    let rules = relevant.flat_map(|relevant| &relevant.candidates).flat_map(|policy| &policy.rules);
     starts(rules.flat_map(|rule| rule.to.iter().flatten()).flat_map(|to| &to.ports))
 }
 
@@ -80,20 +95,9 @@ pub(super) fn by_port(
     verdicts
 }
 
-fn verdict_on(
-    policies: &[Arc<Policy>],
-    source: &Workload,
-    destination: &Workload,
-    protocol: Protocol,
-    port: u16,
-) -> KernelVerdict {
-    // Pods of this node have one address of each family at most that counts.
-    let of_family = |v4: bool| {
-        let address = *source.addresses.iter().find(|address| address.to_canonical().is_ipv4() == v4)?;
-        let source = Source::Identity { id: &source.identity, address };
-        Some(of(&evaluate(policies, &Connection { source, destination, protocol, port }), protocol))
-    };
-    match (of_family(true), of_family(false)) {
+/// Joins what is said of the two families.
+fn both(v4: Option<KernelVerdict>, v6: Option<KernelVerdict>, protocol: Protocol) -> KernelVerdict {
+    match (v4, v6) {
         (None, None) => KernelVerdict::Refuse,
         (Some(only), None) | (None, Some(only)) => only,
         (Some(v4), Some(v6)) if v4 == v6 => v4,

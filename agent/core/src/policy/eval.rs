@@ -65,8 +65,39 @@ pub struct Connection<'a> {
     pub port: u16,
 }
 
-/// Decides about a connection, given the policies that select its destination.
+/// Decides about a connection, given the policies that select its destination; `PolicySet::evaluate` says the same, and
+/// does not look at all of them.
 pub fn evaluate(policies: &[Arc<Policy>], connection: &Connection<'_>) -> Verdict {
+    weigh(&Relevant::all(policies), connection)
+}
+
+/// What has to be weighed for the calls of one source.
+#[derive(Debug)]
+pub(super) struct Relevant<'a> {
+    /// The policies about callers of which a rule may match, ordered by name.
+    pub(super) candidates: Vec<&'a Policy>,
+    /// The first of all enforced Allow policies.
+    pub(super) first_allow: Option<&'a Policy>,
+    /// Whether any policy about callers is under `dryRun`.
+    pub(super) dry_run: bool,
+    /// All policies that select the pod.
+    pub(super) all: &'a [Arc<Policy>],
+}
+
+impl<'a> Relevant<'a> {
+    /// Leaves nothing out.
+    fn all(all: &'a [Arc<Policy>]) -> Self {
+        let mut candidates: Vec<&Policy> =
+            all.iter().map(|policy| &**policy).filter(|policy| !policy.egress_only).collect();
+        candidates.sort_by(|left, right| left.id.cmp(&right.id));
+        let first_allow = candidates.iter().copied().find(|policy| policy.is_enforced_allow());
+        let dry_run = candidates.iter().any(|policy| policy.dry_run);
+        Self { candidates, first_allow, dry_run, all }
+    }
+}
+
+/// Decides about a connection, given what is relevant for its source.
+pub(super) fn weigh(policies: &Relevant<'_>, connection: &Connection<'_>) -> Verdict {
     match connection.destination.mode {
         Mode::None => verdict(true, Reason::NotEnrolled, None),
         Mode::Permissive => enforce(policies, connection),
@@ -84,7 +115,7 @@ pub fn evaluate(policies: &[Arc<Policy>], connection: &Connection<'_>) -> Verdic
 }
 
 /// Decides as the mode `strict` does.
-fn enforce_strict(policies: &[Arc<Policy>], connection: &Connection<'_>) -> Verdict {
+fn enforce_strict(policies: &Relevant<'_>, connection: &Connection<'_>) -> Verdict {
     match (connection.source, connection.protocol) {
         (Source::Unverified { .. }, Protocol::Tcp) => verdict(false, Reason::PlaintextInStrict, None),
         // No datagram carries an identity from one node to another: who is to be served without one, is named.
@@ -94,7 +125,7 @@ fn enforce_strict(policies: &[Arc<Policy>], connection: &Connection<'_>) -> Verd
 }
 
 /// Decides by the policies alone, and reports what those under `dryRun` would have changed.
-fn enforce(policies: &[Arc<Policy>], connection: &Connection<'_>) -> Verdict {
+fn enforce(policies: &Relevant<'_>, connection: &Connection<'_>) -> Verdict {
     enforce_with(policies, connection, Ask::Any)
 }
 
@@ -107,56 +138,54 @@ enum Ask {
     Named,
 }
 
-fn enforce_with(policies: &[Arc<Policy>], connection: &Connection<'_>, ask: Ask) -> Verdict {
-    let inbound = || policies.iter().filter(|policy| !policy.egress_only);
-    let enforced = Matches::collect(inbound().filter(|policy| !policy.dry_run), connection, ask);
-    let mut decision = enforced.decide(&connection.source, ask);
-    if inbound().any(|policy| policy.dry_run) {
-        let all = Matches::collect(inbound(), connection, ask);
-        let other = all.decide(&connection.source, ask);
+fn enforce_with(policies: &Relevant<'_>, connection: &Connection<'_>, ask: Ask) -> Verdict {
+    let candidates = || policies.candidates.iter().copied();
+    let enforced = Matches::collect(candidates().filter(|policy| !policy.dry_run), connection, ask);
+    let mut decision = enforced.decide(&connection.source, ask, policies.first_allow);
+    if policies.dry_run {
+        let all = Matches::collect(candidates(), connection, ask);
+        let first_allow = policies.first_allow.or_else(|| dry_run_allows(policies.all).next());
+        let other = all.decide(&connection.source, ask, first_allow);
         if other.allowed != decision.allowed {
-            decision.dry_run = all.dry_run_deciders(other.reason);
+            decision.dry_run = all.dry_run_deciders(other.reason, policies.all);
         }
     }
     decision
 }
 
+/// Returns the Allow policies about callers that are under `dryRun`.
+fn dry_run_allows(policies: &[Arc<Policy>]) -> impl Iterator<Item = &Policy> {
+    let is_allow = |policy: &&Policy| policy.action == Action::Allow && policy.dry_run && !policy.egress_only;
+    policies.iter().map(|policy| &**policy).filter(is_allow)
+}
+
 /// A policy and the first of its rules that matches.
 pub(super) type Found<'a> = (&'a Policy, Option<usize>);
 
-/// What a set of policies has to say about a connection; each list is ordered by the policies' names.
+/// The policies that match a connection; each list is ordered by the policies' names.
 struct Matches<'a> {
     deny: Vec<Found<'a>>,
     allow: Vec<Found<'a>>,
-    allow_without_match: Vec<Found<'a>>,
 }
 
 impl<'a> Matches<'a> {
-    fn collect(
-        policies: impl Iterator<Item = &'a Arc<Policy>>,
-        connection: &Connection<'_>,
-        ask: Ask,
-    ) -> Self {
-        let mut matches = Self { deny: Vec::new(), allow: Vec::new(), allow_without_match: Vec::new() };
+    fn collect(policies: impl Iterator<Item = &'a Policy>, connection: &Connection<'_>, ask: Ask) -> Self {
+        let mut matches = Self { deny: Vec::new(), allow: Vec::new() };
         for policy in policies {
             let counts = |rule: &Rule| ask == Ask::Any || policy.action == Action::Deny || rule.to.is_some();
             let rule =
                 policy.rules.iter().position(|rule| counts(rule) && rule.matches(policy.action, connection));
-            match (policy.action, rule) {
-                (Action::Deny, Some(_)) => matches.deny.push((policy, rule)),
-                (Action::Deny, None) => {}
-                (Action::Allow, Some(_)) => matches.allow.push((policy, rule)),
-                (Action::Allow, None) => matches.allow_without_match.push((policy, None)),
+            match policy.action {
+                _ if rule.is_none() => {}
+                Action::Deny => matches.deny.push((policy, rule)),
+                Action::Allow => matches.allow.push((policy, rule)),
             }
-        }
-        for list in [&mut matches.deny, &mut matches.allow, &mut matches.allow_without_match] {
-            list.sort_by(|(left, _), (right, _)| left.id.cmp(&right.id));
         }
         matches
     }
 
-    /// Decides: Deny, then a pod without Allow policies, then Allow, then the node's own processes, then refusal.
-    fn decide(&self, source: &Source<'_>, ask: Ask) -> Verdict {
+    /// Decides: Deny, then Allow, then the node's own processes, then refusal where an Allow policy stands.
+    fn decide(&self, source: &Source<'_>, ask: Ask, first_allow: Option<&Policy>) -> Verdict {
         if let Some(found) = self.deny.first() {
             return verdict(false, Reason::DenyMatch, Some(found));
         }
@@ -169,23 +198,33 @@ impl<'a> Matches<'a> {
         if let Source::Host { .. } = source {
             return verdict(true, Reason::HostDefault, None);
         }
-        match self.allow_without_match.first() {
-            Some(found) => verdict(false, Reason::NoAllowMatch, Some(found)),
+        match first_allow {
+            Some(policy) => verdict(false, Reason::NoAllowMatch, Some(&(policy, None))),
             None => verdict(true, Reason::NoPolicy, None),
         }
     }
 
-    /// Returns the policies under `dryRun` that bring about a decision with this reason.
-    fn dry_run_deciders(&self, reason: Reason) -> Vec<DryRun> {
-        let (list, allowed) = match reason {
-            Reason::DenyMatch => (&self.deny, false),
-            Reason::NoAllowMatch => (&self.allow_without_match, false),
-            _ => (&self.allow, true),
+    /// Returns the policies under `dryRun` that bring about a decision with this reason; `all` select the pod.
+    fn dry_run_deciders(&self, reason: Reason, all: &[Arc<Policy>]) -> Vec<DryRun> {
+        let decider = |allowed, (policy, rule): Found<'_>| DryRun {
+            allowed,
+            reason,
+            policy: policy.id.clone(),
+            rule,
         };
-        list.iter()
-            .filter(|(policy, _)| policy.dry_run)
-            .map(|(policy, rule)| DryRun { allowed, reason, policy: policy.id.clone(), rule: *rule })
-            .collect()
+        let under_dry_run = |(policy, _): &&Found<'_>| policy.dry_run;
+        match reason {
+            Reason::DenyMatch => {
+                self.deny.iter().filter(under_dry_run).map(|found| decider(false, *found)).collect()
+            }
+            Reason::NoAllowMatch => {
+                let mut deciders: Vec<DryRun> =
+                    dry_run_allows(all).map(|policy| decider(false, (policy, None))).collect();
+                deciders.sort_by(|left, right| left.policy.cmp(&right.policy));
+                deciders
+            }
+            _ => self.allow.iter().filter(under_dry_run).map(|found| decider(true, *found)).collect(),
+        }
     }
 }
 

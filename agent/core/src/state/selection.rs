@@ -6,16 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::model::Workload;
-use crate::policy::{Policy, Selector};
+use crate::policy::{Policy, PolicySet, Selector};
 
 type Labels = BTreeMap<String, String>;
 
-/// Returns, for each workload in its order, the policies that select it, ordered as they are given.
+/// Returns, for each workload in its order, the policies that select it; workloads with the same policies share them.
 pub(super) fn select(
     policies: &[Arc<Policy>],
     workloads: &[Arc<Workload>],
     namespaces: &BTreeMap<String, Labels>,
-) -> Vec<Vec<Arc<Policy>>> {
+) -> Vec<Arc<PolicySet>> {
     let mut everywhere = LabelIndex::default();
     let mut by_namespace_labels = LabelIndex::default();
     let mut namespaced: HashMap<&str, LabelIndex<'_>> = HashMap::new();
@@ -29,6 +29,7 @@ pub(super) fn select(
 
     let no_labels = Labels::new();
     let mut covering: HashMap<&str, LabelIndex<'_>> = HashMap::new();
+    let mut sets: HashMap<Vec<usize>, Arc<PolicySet>> = HashMap::new();
     let mut selections = Vec::with_capacity(workloads.len());
     for workload in workloads {
         let covering = covering.entry(workload.namespace.as_str()).or_insert_with(|| {
@@ -44,7 +45,10 @@ pub(super) fn select(
         positions.extend(covering.matching(&workload.labels));
         positions.extend(own.into_iter().flat_map(|index| index.matching(&workload.labels)));
         positions.sort_unstable();
-        selections.push(positions.into_iter().map(|position| Arc::clone(&policies[position])).collect());
+        let set = sets.entry(positions).or_insert_with_key(|positions| {
+            Arc::new(positions.iter().map(|position| Arc::clone(&policies[*position])).collect())
+        });
+        selections.push(Arc::clone(set));
     }
     selections
 }

@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::policy::evaluate;
 use crate::model::{Egress, Mode};
 use crate::policy::egress::tests::{pod, policy};
 use crate::policy::{Action, Destination, EgressRule, Peer, Rule};
@@ -133,7 +134,8 @@ proptest! {
         (mode, address, port) in (mode(), any_address(), any::<u16>()),
     ) {
         let (destination, protocol) = (pod(mode, Egress::Any), Protocol::Udp);
-        let classes = stranger_classes(&policies, &destination);
+        let set: PolicySet = policies.iter().cloned().collect();
+        let classes = stranger_classes(&set, &destination);
         for address in tried(&classes, address) {
             let source = Source::Unverified { address };
             let verdict = evaluate(&policies, &Connection { source, destination: &destination, protocol, port });

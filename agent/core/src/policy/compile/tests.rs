@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::identity::SpiffeId;
 use crate::model::{Egress, Mode};
-use crate::policy::{Action, Destination, Peer, PolicyId, Rule, Selector, ServiceAccount};
+use crate::policy::{Action, Destination, Peer, PolicyId, Rule, Selector, ServiceAccount, evaluate};
 
 fn pod(name: &str, mode: Mode) -> Workload {
     Workload {
@@ -80,7 +80,8 @@ proptest! {
     ) {
         let mode = if audit { Mode::Audit } else { Mode::Strict };
         let (web, db) = (pod("web", Mode::Strict), pod("db", mode));
-        let compiled = compile(&policies, &web, &db, protocol);
+        let set: PolicySet = policies.iter().cloned().collect();
+        let compiled = compile(&set, &web, &db, protocol);
         prop_assert_eq!(compiled.first().unwrap().0.first, 0);
         prop_assert_eq!(compiled.last().unwrap().0.last, u16::MAX);
         let joined = compiled

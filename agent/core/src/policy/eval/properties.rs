@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::Egress;
 use crate::policy::{
-    Destination, EgressRule, IdentityPattern, Peer, PolicyId, PortRange, Rule, Selector, ServiceAccount,
+    Destination, EgressRule, IdentityPattern, Peer, PolicyId, PolicySet, PortRange, Rule, Selector,
+    ServiceAccount,
 };
 
 /// A caller as it is generated; `Source` borrows from it.
@@ -59,8 +60,11 @@ pub(in crate::policy) fn caller() -> impl Strategy<Value = Caller> {
 
 fn peer() -> impl Strategy<Value = Peer> {
     let account = (name(), name()).prop_map(|(namespace, name)| ServiceAccount { namespace, name });
-    let network = || address().prop_map(ipnet::IpNet::from);
-    let identity = name().prop_map(|name| IdentityPattern::parse(&format!("*/sa/{name}")).unwrap());
+    let network = || (address(), 30u8..33).prop_map(|(ip, bits)| ipnet::IpNet::new(ip, bits).unwrap());
+    let identity = (name(), any::<bool>()).prop_map(|(name, exact)| {
+        let start = if exact { "spiffe://cluster.local/ns/a" } else { "*" };
+        IdentityPattern::parse(&format!("{start}/sa/{name}")).unwrap()
+    });
     let lists = (vec(account, 0..2), vec(name(), 0..2), vec(identity, 0..2));
     (lists, vec(network(), 0..2), vec(network(), 0..2), any::<bool>(), any::<bool>()).prop_map(
         |((service_accounts, namespaces, identities), cidrs, except_cidrs, host, anyone)| Peer {
@@ -106,8 +110,8 @@ pub(in crate::policy) fn mode() -> impl Strategy<Value = Mode> {
     prop_oneof![Just(Mode::None), Just(Mode::Audit), Just(Mode::Permissive), Just(Mode::Strict)]
 }
 
-fn decide(mode: Mode, policies: &[Arc<Policy>], caller: &Caller, port: u16) -> Verdict {
-    let destination = Workload {
+fn destination(mode: Mode) -> Workload {
+    Workload {
         namespace: "shop".into(),
         name: "web".into(),
         uid: String::new(),
@@ -123,12 +127,27 @@ fn decide(mode: Mode, policies: &[Arc<Policy>], caller: &Caller, port: u16) -> V
         netns: None,
         owner_kind: String::new(),
         owner_name: String::new(),
-    };
+    }
+}
+
+fn decide(mode: Mode, policies: &[Arc<Policy>], caller: &Caller, port: u16) -> Verdict {
+    let destination = destination(mode);
     let protocol = caller.protocol;
     evaluate(policies, &Connection { source: caller.source(), destination: &destination, protocol, port })
 }
 
 proptest! {
+    #[test]
+    fn the_index_by_callers_changes_no_decision(
+        policies in policies(),
+        (mode, caller, port) in (mode(), caller(), 1u16..5),
+    ) {
+        let (protocol, destination) = (caller.protocol, destination(mode));
+        let connection = Connection { source: caller.source(), destination: &destination, protocol, port };
+        let set: PolicySet = policies.iter().cloned().collect();
+        prop_assert_eq!(set.evaluate(&connection), evaluate(&policies, &connection));
+    }
+
     #[test]
     fn the_order_of_policies_never_matters(
         (policies, shuffled) in policies().prop_flat_map(|list| (Just(list.clone()), Just(list).prop_shuffle())),
