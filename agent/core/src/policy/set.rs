@@ -64,6 +64,15 @@ impl Deref for PolicySet {
     }
 }
 
+impl<'a> IntoIterator for &'a PolicySet {
+    type Item = &'a Arc<Policy>;
+    type IntoIter = std::slice::Iter<'a, Arc<Policy>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.policies.iter()
+    }
+}
+
 impl FromIterator<Arc<Policy>> for PolicySet {
     fn from_iter<T: IntoIterator<Item = Arc<Policy>>>(policies: T) -> Self {
         Self::new(policies.into_iter().collect())
