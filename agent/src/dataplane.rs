@@ -18,11 +18,13 @@ mod relay;
 mod tally;
 mod trunk;
 mod tunnel;
+mod workers;
 
 pub use links::{Links, links};
 pub use listen::ListenError;
 pub use netns::{Home, Netns, NetnsError};
 pub use proof::{ProofError, canaries};
+pub use workers::Workers;
 
 use crate::{identity::store::IdentityStore, observe::Decisions};
 use ambit_abi::flow_kind;
@@ -87,6 +89,7 @@ pub struct Dataplane {
     draining: watch::Sender<bool>,
     /// The listeners that are still served, to offer them to the kernel once more.
     listening: Mutex<Vec<listen::Listening>>,
+    workers: Arc<Workers>,
 }
 
 /// An enrolled pod of this node.
@@ -136,6 +139,7 @@ impl Dataplane {
         decisions: Arc<Decisions>,
         home: Arc<Home>,
         cluster: String,
+        workers: Workers,
     ) -> Arc<Self> {
         let (live, pool, accepted) = (Arc::default(), Arc::default(), Arc::default());
         Arc::new(Self {
@@ -155,6 +159,7 @@ impl Dataplane {
             open: watch::Sender::new(false),
             draining: watch::Sender::new(false),
             listening: Mutex::default(),
+            workers: Arc::new(workers),
         })
     }
 
@@ -177,6 +182,7 @@ impl Dataplane {
             draining: self.draining.clone(),
             proofs: proof::Proofs::default(),
             listening: Mutex::default(),
+            workers: Arc::clone(&self.workers),
         })
     }
 

@@ -11,7 +11,7 @@ pub use options::{AgentOptions, DEFAULT_BPFFS, DEFAULT_SOCKET, SameNode, SourceO
 
 use crate::{
     control::file::{self, FileSource},
-    dataplane::{Dataplane, Home},
+    dataplane::{Dataplane, Home, Workers},
     identity::{ca::CertificateAuthority, store::IdentityStore},
     observe::{Asking, Decisions, elders, serve},
 };
@@ -160,6 +160,7 @@ impl Parts {
             decisions,
             Arc::clone(&self.home),
             self.options.cluster.clone(),
+            Workers::start().context("start the threads that carry connections")?,
         ))
     }
 }

@@ -14,7 +14,6 @@ use crate::{
     identity::tls::{self, Secured},
     observe::chain,
 };
-use ambit_abi::TUNNEL_PORT;
 use ambit_core::{
     identity::SpiffeId,
     policy::{Connection, Protocol},
@@ -39,30 +38,15 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(600);
 const IDLE_CHECK: Duration = Duration::from_secs(30);
 
-/// Serves one connection that was steered to the agent's inbound listener.
-pub(crate) async fn serve(
-    plane: Arc<Dataplane>,
-    pod: Arc<LocalPod>,
-    stream: TcpStream,
-    client: SocketAddr,
-    local: SocketAddr,
-) {
-    if local.port() == TUNNEL_PORT {
-        serve_tunnel(plane, pod, stream, client, local).await;
-    } else {
-        let carried = plane.carried.enter();
-        serve_plaintext(plane, pod, stream, client, local).await;
-        drop(carried);
-    }
-}
-
-async fn serve_plaintext(
+/// Serves one connection in plaintext that was steered to the agent's inbound listener.
+pub(super) async fn serve_plaintext(
     plane: Arc<Dataplane>,
     pod: Arc<LocalPod>,
     stream: TcpStream,
     client: SocketAddr,
     server: SocketAddr,
 ) {
+    let _carried = plane.carried.enter();
     let Ok(socket) = Socket::new(stream) else { return };
     let caller = match plane.attested(client, server) {
         Ok(caller) => caller,
@@ -125,7 +109,8 @@ async fn carry(client: impl End, server: Socket, permit: &Permit) {
     }
 }
 
-async fn serve_tunnel(
+/// Serves one tunnel of another agent.
+pub(super) async fn serve_tunnel(
     plane: Arc<Dataplane>,
     pod: Arc<LocalPod>,
     stream: TcpStream,

@@ -2,14 +2,17 @@
 //! `inbound`; nothing is decided here.
 
 use super::{Dataplane, LocalPod, MAX_CONNECTIONS, canonical, inbound, outbound, relay};
-use ambit_abi::listener_kind;
+use ambit_abi::{TUNNEL_PORT, listener_kind};
 use ambit_bpf::KernelError;
 use std::{
     io,
     sync::{Arc, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 
 /// Connections that wait to be accepted, per listener.
 const BACKLOG: i32 = 4096;
@@ -43,6 +46,8 @@ impl Dataplane {
     /// `Socket` or `Kernel`; nothing is accepted then.
     pub fn listen(self: &Arc<Self>, pod: &Arc<LocalPod>) -> Result<JoinSet<()>, ListenError> {
         let mut accepting = JoinSet::new();
+        let worker = self.workers.next();
+        let _on_it = worker.enter();
         for kind in [listener_kind::OUTBOUND, listener_kind::INBOUND] {
             let (listener, families) = pod.netns.listener(BACKLOG).map_err(ListenError::Socket)?;
             self.kernel.listen(pod.slot, kind, families, &listener)?;
@@ -52,7 +57,7 @@ impl Dataplane {
             let slot = pod.slot;
             listening.push(Listening { slot, kind, families, listener: Arc::downgrade(&listener) });
             drop(listening);
-            accepting.spawn(accept(Arc::clone(self), Arc::clone(pod), listener, kind));
+            accepting.spawn_on(accept(Arc::clone(self), Arc::clone(pod), listener, kind), worker);
         }
         Ok(accepting)
     }
@@ -103,8 +108,20 @@ async fn accept(plane: Arc<Dataplane>, pod: Arc<LocalPod>, listener: Arc<TcpList
         } else {
             let Ok(local) = stream.local_addr().map(canonical) else { continue };
             let entry = plane.accepted.enter(client, local);
-            tokio::spawn(async move {
-                inbound::serve(plane, pod, stream, client, local).await;
+            if local.port() != TUNNEL_PORT {
+                tokio::spawn(async move {
+                    inbound::serve_plaintext(plane, pod, stream, client, local).await;
+                    drop((entry, place));
+                });
+                continue;
+            }
+            // A tunnel lives long and carries much: one pod's tunnels keep all workers busy.
+            let Ok(stream) = stream.into_std() else { continue };
+            let worker = plane.workers.next().clone();
+            worker.spawn(async move {
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    inbound::serve_tunnel(plane, pod, stream, client, local).await;
+                }
                 drop((entry, place));
             });
         }
