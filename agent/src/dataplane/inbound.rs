@@ -47,7 +47,7 @@ pub(super) async fn serve_plaintext(
     server: SocketAddr,
 ) {
     let _carried = plane.carried.enter();
-    let Ok(socket) = Socket::new(stream) else { return };
+    let socket = Socket::of_pod(stream);
     let caller = match plane.attested(client, server) {
         Ok(caller) => caller,
         Err(error) => {
@@ -57,8 +57,8 @@ pub(super) async fn serve_plaintext(
     };
     let facts = facts(&pod, caller, client, server, Path::Plaintext);
     let Some(permit) = admit(&plane, facts) else { return };
-    match dial(&plane.kernel, &pod.netns, server, Some(client)).await.and_then(Socket::new) {
-        Ok(application) => carry(socket, application, &permit).await,
+    match dial(&plane.kernel, &pod.netns, server, Some(client)).await {
+        Ok(application) => carry(socket, Socket::of_pod(application), &permit).await,
         Err(error) => tracing::debug!(pod = %pod.key, dst.addr = %server, %error, "application not reached"),
     }
 }
@@ -127,8 +127,7 @@ pub(super) async fn serve_tunnel(
         tracing::error!(pod = %pod.key, "tunnel refused: the pod has no valid certificate");
         return;
     };
-    // Frames are written as they come: the next one must not wait until the peer has acknowledged the last.
-    if stream.set_nodelay(true).is_err() {
+    if tunnel::end_in_order(&stream).is_err() {
         return;
     }
     let handshake = async {
@@ -336,14 +335,13 @@ impl PeerTunnel {
         let server = SocketAddr::new(self.local.ip(), port);
         let facts = facts(&self.pod, Caller::Identity(self.peer.clone()), client, server, Path::Tunnel);
         let permit = admit(&self.plane, facts).ok_or(StatusCode::UNAUTHORIZED)?;
-        let application =
-            dial(&self.plane.kernel, &self.pod.netns, server, Some(client)).await.and_then(Socket::new);
+        let application = dial(&self.plane.kernel, &self.pod.netns, server, Some(client)).await;
         let application = application.map_err(|error| {
             self.plane.decisions.limited(|| {
                 tracing::info!(pod = %self.pod.key, dst.addr = %server, src.id = %self.peer, %error, "application not reached");
             });
             StatusCode::SERVICE_UNAVAILABLE
         })?;
-        Ok((permit, application))
+        Ok((permit, Socket::of_pod(application)))
     }
 }

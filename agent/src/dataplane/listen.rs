@@ -1,7 +1,7 @@
 //! The agent's listeners in the pods: made, offered to the kernel, and served. What is accepted goes to `outbound` or
 //! `inbound`; nothing is decided here.
 
-use super::{Dataplane, LocalPod, MAX_CONNECTIONS, canonical, inbound, outbound, relay};
+use super::{Dataplane, LocalPod, MAX_CONNECTIONS, canonical, inbound, outbound};
 use ambit_abi::{TUNNEL_PORT, listener_kind};
 use ambit_bpf::KernelError;
 use std::{
@@ -99,7 +99,6 @@ async fn accept(plane: Arc<Dataplane>, pod: Arc<LocalPod>, listener: Arc<TcpList
             plane.decisions.limited(|| {
                 tracing::warn!(pod = %pod.key, src.addr = %client, limit = MAX_CONNECTIONS, "too many connections of one pod: connection reset");
             });
-            drop(relay::Socket::new(stream));
             continue;
         };
         if kind == listener_kind::OUTBOUND {

@@ -19,6 +19,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -138,19 +139,19 @@ impl Netns {
         socket
     }
 
-    /// Makes a TCP socket to connect to `destination` with.
+    /// Makes a TCP socket to connect to `destination` with. Until that is changed, it ends in a reset.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn connecting(&self, destination: SocketAddr) -> io::Result<TcpSocket> {
-        let socket = self.socket(Domain::for_address(destination), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
+        let kind = Type::STREAM.nonblocking();
+        let socket = self.socket(Domain::for_address(destination), kind, Some(Protocol::TCP))?;
+        prepare(&socket)?;
         Ok(TcpSocket::from_std_stream(socket.into()))
     }
 
     /// Makes a listener that only `sk_lookup` leads to: bound to an ephemeral port of the loopback address, for both
-    /// families where the namespace has IPv6. Returns it with the families it takes.
+    /// families where the namespace has IPv6. Returns it with the families it takes. What it accepts ends in a reset.
     ///
     /// # Errors
     /// What the kernel says.
@@ -168,15 +169,22 @@ impl Netns {
     }
 
     fn bind(&self, domain: Domain, address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
-        let socket = self.socket(domain, Type::STREAM, Some(Protocol::TCP))?;
+        let socket = self.socket(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         if domain == Domain::IPV6 {
             socket.set_only_v6(false)?;
         }
-        socket.set_nonblocking(true)?;
+        // What is accepted has the options of its listener.
+        prepare(&socket)?;
         socket.bind(&address.into())?;
         socket.listen(backlog)?;
         TcpListener::from_std(socket.into())
     }
+}
+
+/// Has a connection end in a reset until it has ended cleanly, and send without delay.
+fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.set_tcp_nodelay(true)
 }
 
 impl AsFd for Netns {

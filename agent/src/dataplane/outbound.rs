@@ -9,7 +9,7 @@ use super::{
     relay::{Socket, TunnelEnd, relay},
     tally::Counted,
     trunk::{Carried, Outcome, Trunk},
-    tunnel::{ANSWER_TIMEOUT, Lease, Tunnel, TunnelError},
+    tunnel::{self, ANSWER_TIMEOUT, Lease, Tunnel, TunnelError},
 };
 use crate::identity::tls;
 use ambit_abi::{TUNNEL_PORT, flow_kind};
@@ -48,7 +48,7 @@ pub(super) async fn serve(
     held: Held,
 ) {
     let Ok(local) = stream.local_addr().map(canonical) else { return };
-    let Ok(socket) = Socket::new(stream) else { return };
+    let socket = Socket::of_pod(stream);
     let (target, dialled) = match plane.kernel.flow(client, local) {
         Ok(Some(flow)) if flow.kind == flow_kind::REDIRECTED && flow.netns_cookie == pod.netns.cookie() => {
             (ambit_bpf::from_abi(flow.peer), ambit_bpf::from_abi(flow.dialled))
@@ -198,7 +198,7 @@ impl Attempt<'_> {
         }
         let stream =
             dial(&self.plane.kernel, &self.pod.netns, address, None).await.map_err(OutboundError::Direct)?;
-        let server = Socket::new(stream).map_err(OutboundError::Direct)?;
+        let server = Socket::of_pod(stream);
         tokio::select! {
             outcome = relay(socket, server, &permit.counters) => if let Err(broken) = outcome {
                 tracing::debug!(reason = %crate::observe::chain(&broken), "connection broke");
@@ -288,6 +288,7 @@ impl Attempt<'_> {
             let agent = SocketAddr::new(address.ip(), TUNNEL_PORT);
             let stream =
                 dial(&self.plane.kernel, &self.pod.netns, agent, None).await.map_err(TunnelError::Dial)?;
+            tunnel::end_in_order(&stream).map_err(TunnelError::Dial)?;
             let config = identity.client_config(&destination.identity);
             let handshake = async {
                 let (stream, _peer) = tls::connect(stream, config).await.map_err(TunnelError::Tls)?;

@@ -2,7 +2,7 @@
 
 use super::{Broken, CHUNK, End, Sink, Source};
 use bytes::{Bytes, BytesMut};
-use std::{io, time::Duration};
+use std::io;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{
@@ -21,15 +21,9 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Takes over `stream`, which from now on ends in a reset.
-    ///
-    /// # Errors
-    /// What `setsockopt` says; the connection may be gone already.
-    pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
-        let options = socket2::SockRef::from(&stream);
-        options.set_linger(Some(Duration::ZERO))?;
-        options.set_tcp_nodelay(true)?;
-        Ok(Self { stream, early: Vec::new() })
+    /// Takes over a connection of a pod's listener, or one that was dialled in the pod: it ends in a reset already.
+    pub(crate) fn of_pod(stream: TcpStream) -> Self {
+        Self { stream, early: Vec::new() }
     }
 
     /// Returns the connection, which still ends in a reset, and what was read from it already.

@@ -187,6 +187,10 @@ impl Stream {
         self.backlog = BytesMut::new();
         if self.peer_ended && !self.told {
             self.told = true;
+            if self.ended {
+                // The connection is closed at once, which tells the application too.
+                return Ok(());
+            }
             match socket2::SockRef::from(&*stream).shutdown(Shutdown::Write) {
                 // The application is gone already; how it went is for the reading side to see.
                 Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(Stop::Socket(error)),

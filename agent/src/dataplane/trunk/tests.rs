@@ -38,7 +38,8 @@ fn carried(stream: TcpStream, client: SocketAddr, direction: Direction) -> Carri
         protocol: Protocol::Tcp,
     };
     let permit = Arc::new(Live::default()).enter(facts);
-    Carried::new(Socket::new(stream).unwrap(), permit, direction, ())
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    Carried::new(Socket::of_pod(stream), permit, direction, ())
 }
 
 /// Waits for the frames of the next record.

@@ -212,44 +212,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 fn look<S>(
     stream: &mut Stream,
     id: u32,
-    outbox: Option<&mut Outbox>,
+    mut outbox: Option<&mut Outbox>,
     secured: &mut Secured<S>,
 ) -> io::Result<Result<Look, Stop>> {
     if let Err(stop) = stream.pass_on() {
         return Ok(Err(stop));
     }
-    let appetite = stream.appetite();
-    if appetite == 0 {
-        // What has no credit is woken by it; but its application may break meanwhile.
-        return Ok(stream.watch().map(|()| Look::Waits));
-    }
-    match stream.poll_readable() {
-        Ok(true) => {}
-        Ok(false) => return Ok(Ok(Look::Waits)),
-        Err(stop) => return Ok(Err(stop)),
-    }
-    let Some(outbox) = outbox else { return Ok(Ok(Look::Held)) };
-    let mut outcome = Ok(None);
-    outbox.fill(id, appetite, secured, |places| {
-        outcome = stream.read(places);
-        outcome.as_ref().map_or(0, |read| read.unwrap_or_default())
-    })?;
-    Ok(match outcome {
-        Err(error) => Err(Stop::Socket(error)),
-        // The runtime was mistaken, or there was less than it thought: the next look asks to be woken.
-        Ok(None) => Ok(Look::More),
-        Ok(Some(0)) => {
-            stream.ended = true;
-            let mut end = Vec::with_capacity(HEADER);
-            Frame::End { stream: id }.write(&mut end);
-            outbox.push(&end, secured)?;
-            Ok(Look::Waits)
+    // The second read finds the end, or that there is nothing more: both go with what the first one brought.
+    for _ in 0..2 {
+        let appetite = stream.appetite();
+        if appetite == 0 {
+            // What has no credit is woken by it; but its application may break meanwhile.
+            return Ok(stream.watch().map(|()| Look::Waits));
         }
-        Ok(Some(bytes)) => {
-            stream.sent(outbox.last(bytes), bytes);
-            Ok(Look::More)
+        match stream.poll_readable() {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(Look::Waits)),
+            Err(stop) => return Ok(Err(stop)),
         }
-    })
+        let Some(outbox) = outbox.as_mut() else { return Ok(Ok(Look::Held)) };
+        if !outbox.has_room() {
+            break;
+        }
+        let mut outcome = Ok(None);
+        outbox.fill(id, appetite, secured, |places| {
+            outcome = stream.read(places);
+            outcome.as_ref().map_or(0, |read| read.unwrap_or_default())
+        })?;
+        match outcome {
+            Err(error) => return Ok(Err(Stop::Socket(error))),
+            // The runtime was mistaken: asked again, it wakes the stream later.
+            Ok(None) => {}
+            Ok(Some(0)) => {
+                stream.ended = true;
+                let mut end = Vec::with_capacity(HEADER);
+                Frame::End { stream: id }.write(&mut end);
+                outbox.push(&end, secured)?;
+                return Ok(Ok(Look::Waits));
+            }
+            Ok(Some(bytes)) => stream.sent(outbox.last(bytes), bytes),
+        }
+    }
+    Ok(Ok(Look::More))
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
@@ -257,6 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Ended {
         let this = self.get_mut();
+        crate::dataplane::workers::busy();
         let outcome = this.poll_turn(context);
         match &outcome {
             Poll::Pending => {}
