@@ -4,6 +4,7 @@
 
 mod authority;
 mod counters;
+mod dial;
 mod direct;
 mod inbound;
 mod links;
@@ -28,26 +29,20 @@ pub use workers::Workers;
 
 use crate::{identity::store::IdentityStore, observe::Decisions};
 use ambit_abi::flow_kind;
-use ambit_bpf::{Device, Kernel, KernelError, socket_cookie};
+use ambit_bpf::{Device, Kernel, KernelError};
 use ambit_core::{identity::SpiffeId, model::WorkloadKey, state::Snapshot};
 use arc_swap::ArcSwap;
 use live::{Caller, ConnectionRow, Live};
 use pool::Pool;
 use std::{
     collections::{HashMap, HashSet},
-    io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
 use tally::Tally;
-use tokio::{
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// How long a connection may take to come about.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Tunnels to one pod whose peer has not yet proved who it is.
 const MAX_HANDSHAKES: usize = 1024;
 /// Connections that the agent carries for one pod at a time, streams and tunnels included.
@@ -294,25 +289,6 @@ impl Dataplane {
     pub async fn sweep(&self) {
         self.pool.sweep().await;
     }
-}
-
-/// Connects to `address` from inside `netns`, as the agent and on behalf of `client`.
-async fn dial(
-    kernel: &Kernel,
-    netns: &Netns,
-    address: SocketAddr,
-    client: Option<SocketAddr>,
-) -> io::Result<TcpStream> {
-    let socket = netns.connecting(address)?;
-    let cookie = socket_cookie(&socket)?;
-    kernel.announce(cookie, client).map_err(io::Error::other)?;
-    let connected = tokio::time::timeout(DIAL_TIMEOUT, socket.connect(address)).await;
-    let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    if connected.is_err() {
-        // The first packet consumes the announcement, if there was one.
-        kernel.withdraw(cookie).map_err(io::Error::other)?;
-    }
-    connected
 }
 
 /// Returns an address of a dual-stack socket as the family that it really is of.

@@ -4,7 +4,7 @@
 use super::{
     Dataplane, LocalPod,
     authority::{self, AuthorityError, application_port, forwarded_client},
-    dial,
+    dial::{Dialled, begin, dial},
     live::{Caller, Direction, Facts, Path, Permit},
     relay::{End, Socket, TunnelEnd, relay},
     trunk::{Asked, Carried, Reply, Trunk},
@@ -23,6 +23,7 @@ use h2::{Reason, RecvStream, server::SendResponse};
 use http::{Method, Request, Response, StatusCode};
 use std::{
     any::Any,
+    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -254,8 +255,8 @@ impl PeerTunnel {
         let caller = Arc::clone(&self);
         let (trunk, driver) = Trunk::accept(secured, move |asked, reply| {
             let Some(place) = caller.pod.place() else { return reply.pass() };
-            let (caller, carried) = (Arc::clone(&caller), caller.plane.carried.enter());
-            tokio::spawn(async move { caller.answer(asked, reply, (place, carried)).await });
+            let held = (place, caller.plane.carried.enter());
+            caller.answer(asked, reply, held);
         });
         let mut driver = std::pin::pin!(driver);
         let mut leaving = std::pin::pin!(self.until_leaving(expiry, || trunk.streams()));
@@ -276,19 +277,33 @@ impl PeerTunnel {
         }
     }
 
-    /// Decides on a stream of a trunk, and hands it over with the application.
-    async fn answer(&self, asked: Asked, reply: Reply, held: impl Any + Send) {
+    /// Decides on a stream of a trunk, and hands it over with the application; at once, when that answers at once.
+    fn answer(self: &Arc<Self>, asked: Asked, reply: Reply, held: impl Any + Send) {
         let client = SocketAddr::new(self.client.ip(), asked.client_port);
-        let opened = match authority::served(asked.port) {
-            Ok(port) => self.admit_and_dial(port, client).await,
-            Err(error) => Err(self.bad_request(&error)),
+        let admitted = authority::served(asked.port).map_err(|error| self.bad_request(&error));
+        let admitted = admitted.and_then(|port| self.admit(port, client));
+        let (permit, server) = match admitted {
+            Ok(admitted) => admitted,
+            Err(status) => return reply.refuse(status.as_u16()),
         };
-        match opened {
-            Ok((permit, application)) => {
-                reply.accept(Carried::new(application, permit, Direction::Inbound, held));
+        let coming = match begin(&self.plane.kernel, &self.pod.netns, server, Some(client)) {
+            Ok(Dialled::Connected(application)) => {
+                let application = Socket::of_pod(application);
+                return reply.accept(Carried::new(application, permit, Direction::Inbound, held));
             }
-            Err(status) => reply.refuse(status.as_u16()),
-        }
+            Ok(Dialled::Coming(coming)) => coming,
+            Err(error) => return reply.refuse(self.not_reached(server, &error).as_u16()),
+        };
+        let tunnel = Arc::clone(self);
+        tokio::spawn(async move {
+            match coming.connected(&tunnel.plane.kernel).await {
+                Ok(application) => {
+                    let application = Socket::of_pod(application);
+                    reply.accept(Carried::new(application, permit, Direction::Inbound, held));
+                }
+                Err(error) => reply.refuse(tunnel.not_reached(server, &error).as_u16()),
+            }
+        });
     }
 
     async fn serve(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
@@ -319,7 +334,10 @@ impl PeerTunnel {
         let asked = application_port(request.uri().authority(), pod, &self.plane.state.load());
         let port = asked.map_err(|error| self.bad_request(&error))?;
         let client = forwarded_client(request.headers(), self.client.ip()).unwrap_or(self.client);
-        self.admit_and_dial(port, client).await
+        let (permit, server) = self.admit(port, client)?;
+        let application = dial(&self.plane.kernel, &self.pod.netns, server, Some(client)).await;
+        let application = application.map_err(|error| self.not_reached(server, &error))?;
+        Ok((permit, Socket::of_pod(application)))
     }
 
     /// Reports what the peer cannot ask for.
@@ -330,18 +348,19 @@ impl PeerTunnel {
         StatusCode::BAD_REQUEST
     }
 
-    /// Decides on a connection to a port of the pod, and dials the application.
-    async fn admit_and_dial(&self, port: u16, client: SocketAddr) -> Result<(Permit, Socket), StatusCode> {
+    /// Decides on a connection to a port of the pod.
+    fn admit(&self, port: u16, client: SocketAddr) -> Result<(Permit, SocketAddr), StatusCode> {
         let server = SocketAddr::new(self.local.ip(), port);
         let facts = facts(&self.pod, Caller::Identity(self.peer.clone()), client, server, Path::Tunnel);
         let permit = admit(&self.plane, facts).ok_or(StatusCode::UNAUTHORIZED)?;
-        let application = dial(&self.plane.kernel, &self.pod.netns, server, Some(client)).await;
-        let application = application.map_err(|error| {
-            self.plane.decisions.limited(|| {
-                tracing::info!(pod = %self.pod.key, dst.addr = %server, src.id = %self.peer, %error, "application not reached");
-            });
-            StatusCode::SERVICE_UNAVAILABLE
-        })?;
-        Ok((permit, Socket::of_pod(application)))
+        Ok((permit, server))
+    }
+
+    /// Reports that the application does not answer.
+    fn not_reached(&self, server: SocketAddr, error: &io::Error) -> StatusCode {
+        self.plane.decisions.limited(|| {
+            tracing::info!(pod = %self.pod.key, dst.addr = %server, src.id = %self.peer, %error, "application not reached");
+        });
+        StatusCode::SERVICE_UNAVAILABLE
     }
 }

@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
 /// An error of entering or using a pod's network namespace.
 #[derive(Debug, thiserror::Error)]
@@ -143,11 +143,11 @@ impl Netns {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn connecting(&self, destination: SocketAddr) -> io::Result<TcpSocket> {
+    pub fn connecting(&self, destination: SocketAddr) -> io::Result<Socket> {
         let kind = Type::STREAM.nonblocking();
         let socket = self.socket(Domain::for_address(destination), kind, Some(Protocol::TCP))?;
         prepare(&socket)?;
-        Ok(TcpSocket::from_std_stream(socket.into()))
+        Ok(socket)
     }
 
     /// Makes a listener that only `sk_lookup` leads to: bound to an ephemeral port of the loopback address, for both

@@ -3,7 +3,8 @@
 use super::{
     Dataplane, LocalPod,
     authority::client_headers,
-    canonical, dial,
+    canonical,
+    dial::dial,
     live::{Caller, Direction, Facts, Path, egress_verdict},
     pool::PoolKey,
     relay::{Socket, TunnelEnd, relay},

@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::sync::oneshot;
+use tokio::{net::TcpSocket, sync::oneshot};
 
 /// How long the kernel may take; it takes microseconds.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -106,7 +106,7 @@ pub(crate) async fn prove(
 
 /// Connects as a process in the pod would, unannounced, and waits until the agent is handed the connection.
 async fn taken(plane: &Dataplane, pod: &LocalPod, address: IpAddr, canary: IpAddr) -> Result<(), ProofError> {
-    let socket = pod.netns.connecting(SocketAddr::new(canary, PORT))?;
+    let socket = TcpSocket::from_std_stream(pod.netns.connecting(SocketAddr::new(canary, PORT))?.into());
     socket.bind(SocketAddr::new(address, 0))?;
     let client = socket.local_addr()?;
     let (send, receive) = oneshot::channel();

@@ -4,10 +4,14 @@
 //! Never decides what runs where by load: pods and tunnels take turns.
 
 use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
     io,
     num::NonZero,
     sync::atomic::{AtomicUsize, Ordering},
+    task::{Context, Poll, Waker},
     thread,
+    time::{Duration, Instant},
 };
 use tokio::{
     runtime::{Builder, Handle},
@@ -35,7 +39,7 @@ impl Workers {
             handles.push(runtime.handle().clone());
             let mut ended = ended.clone();
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                runtime.spawn(stay_awake());
+                runtime.spawn(linger());
                 // Nothing is ever sent: the wait ends with the sender.
                 let _ = runtime.block_on(ended.changed());
             })?;
@@ -49,40 +53,74 @@ impl Workers {
     }
 }
 
+/// How long a thread whose last work has just been done looks for more before it sleeps: waking a core that sleeps
+/// costs a short exchange more time than all that the agent does for it.
+const LINGER: Duration = Duration::from_micros(200);
+/// For how long others may have run on the core meanwhile: where they want it for longer, it does not sleep anyway.
+const GIVEN: Duration = Duration::from_micros(60);
+/// After lingering in vain, so many times as often work is let pass without it, doubled each time.
+const MOST_PASSED: u32 = 256;
+
 thread_local! {
-    static BUSY: std::cell::Cell<Option<std::time::Instant>> = const { std::cell::Cell::new(None) };
-    static SLEEPER: std::cell::RefCell<Option<std::task::Waker>> = const { std::cell::RefCell::new(None) };
+    static WORK: Work = const { Work { done: Cell::new(false), lingerer: RefCell::new(None) } };
 }
 
-/// Notes that there was something to do.
-pub(super) fn busy() {
-    BUSY.set(Some(std::time::Instant::now()));
-    if let Some(waker) = SLEEPER.take() {
-        waker.wake();
+/// What this thread has done since it was last asked.
+struct Work {
+    done: Cell<bool>,
+    lingerer: RefCell<Option<Waker>>,
+}
+
+/// Notes that this thread has carried something.
+pub(super) fn worked() {
+    WORK.with(|work| {
+        work.done.set(true);
+        if let Some(waker) = work.lingerer.take() {
+            waker.wake();
+        }
+    });
+}
+
+/// Keeps this thread's core awake for a moment after each piece of work, as long as that proves useful and nobody else
+/// wants the core.
+async fn linger() {
+    let mut vain: u32 = 0;
+    loop {
+        for _ in 0..=vain {
+            poll_fn(work_done).await;
+        }
+        vain = match look_for_work().await {
+            true => 0,
+            false => (2 * vain + 1).min(MOST_PASSED),
+        };
     }
 }
 
-async fn stay_awake() {
-    let spin = std::time::Duration::from_micros(
-        std::env::var("AMBIT_SPIN").ok().and_then(|text| text.parse().ok()).unwrap_or(50),
-    );
-    loop {
-        let Some(last) = BUSY.get() else {
-            std::future::poll_fn(|context| {
-                if BUSY.get().is_some() {
-                    return std::task::Poll::Ready(());
-                }
-                SLEEPER.replace(Some(context.waker().clone()));
-                std::task::Poll::Pending
-            })
-            .await;
-            continue;
-        };
-        if last.elapsed() > spin {
-            BUSY.set(None);
-            continue;
+/// Waits until this thread has carried something, and forgets that.
+fn work_done(context: &mut Context<'_>) -> Poll<()> {
+    WORK.with(|work| {
+        if work.done.take() {
+            return Poll::Ready(());
         }
+        *work.lingerer.borrow_mut() = Some(context.waker().clone());
+        Poll::Pending
+    })
+}
+
+/// Looks for work without sleeping; tells whether there was some before others wanted the core, or time was up.
+async fn look_for_work() -> bool {
+    let (mut found, mut since, mut given) = (false, Instant::now(), Duration::ZERO);
+    loop {
+        let before = Instant::now();
         thread::yield_now();
+        let now = Instant::now();
+        if WORK.with(|work| work.done.take()) {
+            (found, since, given) = (true, now, Duration::ZERO);
+        }
+        given += now - before;
+        if given > GIVEN || now - since > LINGER {
+            return found;
+        }
         tokio::task::yield_now().await;
     }
 }

@@ -1,6 +1,7 @@
 //! The one task that serves a trunk: it reads the network, passes bytes on to the applications, reads from those that
 //! have something to send, and writes.
 
+mod control;
 mod ready;
 mod turn;
 
@@ -10,6 +11,7 @@ use super::{
     stream::{Phase, Stop, Stream},
 };
 use crate::identity::tls::{Arrival, Reading, Secured};
+use control::Control;
 use ready::{Ready, StreamWaker};
 use std::{
     collections::HashMap,
@@ -63,7 +65,7 @@ pub(crate) struct Driver<S> {
     /// Streams that have something to send once the network takes it.
     held: Vec<u32>,
     /// Short frames to send.
-    control: Vec<u8>,
+    control: Control,
     /// The last stream that either side opened.
     last: u32,
     /// Streams whose answer is being found.
@@ -102,7 +104,7 @@ impl<S> Driver<S> {
             ready: Arc::default(),
             queue: Vec::new(),
             held: Vec::new(),
-            control: Vec::new(),
+            control: Control::new(),
             last: 0,
             deciding: 0,
             leaving: false,
@@ -116,7 +118,7 @@ impl<S> Driver<S> {
     }
 
     fn say(&mut self, frame: Frame<'_>) {
-        frame.write(&mut self.control);
+        self.control.say(frame);
     }
 
     fn insert(&mut self, id: u32, phase: Phase, carried: Option<Carried>) {
@@ -204,8 +206,7 @@ impl<S> Driver<S> {
                     self.say(Frame::Data { stream, bytes: &early });
                 }
                 let sent = u32::try_from(early.len()).unwrap_or_default();
-                let quiet = !early.is_empty();
-                self.insert(stream, Phase::Asked { report, early, quiet }, Some(carried));
+                self.insert(stream, Phase::Asked { report, early }, Some(carried));
                 if let Some(entry) = self.streams.get_mut(&stream) {
                     entry.stream.credit -= sent;
                 }
@@ -215,7 +216,7 @@ impl<S> Driver<S> {
                 // A stream that was reset meanwhile is gone: its application sees a reset too.
                 let Some(entry) = self.streams.get_mut(&stream) else { return };
                 entry.stream.attach(carried);
-                self.say(Frame::Answer { stream, status: 200 });
+                self.control.say_later(Frame::Answer { stream, status: 200 });
                 self.enqueue(stream);
             }
             Command::Refuse { stream, status } => {
@@ -349,6 +350,10 @@ impl<S> Driver<S> {
         self.deciding += 1;
         accept(asked, Reply { commands: self.commands.clone(), stream: id, answered: false });
         self.insert(id, Phase::Deciding, None);
+        // Mostly it is decided already: the application has the bytes before the next stream is looked at.
+        while let Ok(command) = self.orders.try_recv() {
+            self.obey(command);
+        }
         Ok(())
     }
 

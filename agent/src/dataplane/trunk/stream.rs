@@ -25,8 +25,6 @@ pub(super) enum Phase {
         report: oneshot::Sender<Outcome>,
         /// What was sent already.
         early: Vec<u8>,
-        /// Whether the application has ended its direction meanwhile, or sent all that may be sent now.
-        quiet: bool,
     },
     /// This side was asked, and is deciding.
     Deciding,
@@ -117,7 +115,7 @@ impl Stream {
         if self.backlog.is_empty()
             && let (Some(carried), Phase::Open) = (&self.carried, &self.phase)
         {
-            skip = write(&carried.stream, bytes, pieces).map_err(|error| Some(Stop::Socket(error)))?;
+            skip = write_at_once(&carried.stream, pieces).map_err(|error| Some(Stop::Socket(error)))?;
             self.count(skip);
         }
         for piece in pieces {
@@ -202,11 +200,14 @@ impl Stream {
 
     /// Says how many bytes may be read from the application now; 0 when it is not to be read.
     pub(super) fn appetite(&self) -> usize {
-        let quiet = matches!(self.phase, Phase::Deciding | Phase::Asked { quiet: true, .. });
-        if self.ended || quiet || self.carried.is_none() {
+        if self.ended || self.carried.is_none() {
             return 0;
         }
-        let most = if matches!(self.phase, Phase::Open) { usize::MAX } else { EARLY };
+        let most = match &self.phase {
+            Phase::Asked { early, .. } => EARLY.saturating_sub(early.len()),
+            Phase::Deciding => 0,
+            Phase::Open => usize::MAX,
+        };
         most.min(self.credit as usize)
     }
 
@@ -243,9 +244,8 @@ impl Stream {
         if let Some(carried) = &self.carried {
             carried.left(count);
         }
-        if let Phase::Asked { early, quiet, .. } = &mut self.phase {
+        if let Phase::Asked { early, .. } = &mut self.phase {
             early.extend_from_slice(bytes);
-            *quiet = true;
         }
     }
 
@@ -269,6 +269,14 @@ async fn broken(stream: Arc<TcpStream>) -> io::Error {
         return error;
     }
     stream.take_error().ok().flatten().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
+}
+
+/// As `write`, without asking the runtime, which may not yet know that the application takes something.
+fn write_at_once(stream: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    match rustix::io::writev(stream, pieces) {
+        Err(rustix::io::Errno::AGAIN) => Ok(0),
+        outcome => Ok(outcome?),
+    }
 }
 
 /// Writes what the application takes now; returns how many bytes that was.

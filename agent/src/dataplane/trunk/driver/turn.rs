@@ -1,7 +1,7 @@
 //! The driver's turn: read, pass on, read from applications, write; again until nothing moves.
 
 use super::{
-    Driver, Entry, Frame, MAX_CONTROL, PINGS, ROUNDS, Reading, Role, Secured, Stop, Stream, TrunkError,
+    Control, Driver, Entry, Frame, MAX_CONTROL, PINGS, ROUNDS, Reading, Role, Secured, Stop, Stream, TrunkError,
 };
 use crate::{
     dataplane::trunk::{Ended, frame::HEADER, outbox::Outbox},
@@ -98,13 +98,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let held = mem::take(&mut self.held);
             held.into_iter().for_each(|id| self.enqueue(id));
         }
-        if self.queue.is_empty() && (!free || self.control.is_empty()) {
+        let urgent = self.control.poll_urgent(context);
+        if self.queue.is_empty() && !(free && urgent) {
             return Ok(false);
         }
         Outbox::with(|outbox| {
-            if free {
-                self.flush_control(outbox, context)?;
-            }
             for id in mem::take(&mut self.queue) {
                 let Some(entry) = self.streams.get_mut(&id) else { continue };
                 entry.waker.dequeue();
@@ -114,7 +112,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
                 let free = free && !self.secured.is_congested();
                 let Entry { stream, .. } = entry;
-                match look(stream, id, free.then_some(&mut *outbox), &mut self.secured)? {
+                let departing = free.then_some((&mut *outbox, &mut self.control));
+                match look(stream, id, departing, &mut self.secured, context)? {
                     Ok(Look::Waits) => {}
                     Ok(Look::More) => self.enqueue(id),
                     Ok(Look::Held) if self.held.contains(&id) => {}
@@ -125,6 +124,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     }
                 }
                 self.settle(id);
+            }
+            // What ended or was refused meanwhile is said with the rest.
+            if free && self.control.poll_urgent(context) {
+                self.control.flush(outbox, &mut self.secured, context)?;
             }
             let sealed = outbox.finish(&mut self.secured)?;
             self.secured.send(context, sealed)?;
@@ -143,26 +146,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         {
             carried.close();
         }
-    }
-
-    /// Moves the short frames into the outbox.
-    fn flush_control(&mut self, outbox: &mut Outbox, context: &mut Context<'_>) -> io::Result<()> {
-        let mut rest = &self.control[..];
-        while let Some(&[_, _, high, low]) = rest.first_chunk::<4>() {
-            let Some((frame, after)) =
-                rest.split_at_checked(HEADER + usize::from(u16::from_be_bytes([high, low])))
-            else {
-                break;
-            };
-            if !outbox.has_room() {
-                let sealed = outbox.finish(&mut self.secured)?;
-                self.secured.send(context, sealed)?;
-            }
-            outbox.push(frame, &mut self.secured)?;
-            rest = after;
-        }
-        self.control = Vec::new();
-        Ok(())
     }
 
     /// Tells whether nothing is left to do: nobody opens streams any more, and there are none.
@@ -209,11 +192,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 }
 
 /// Passes on what waits for the application, and reads from it where there is room for it.
-fn look<S>(
+fn look<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut Stream,
     id: u32,
-    mut outbox: Option<&mut Outbox>,
+    mut departing: Option<(&mut Outbox, &mut Control)>,
     secured: &mut Secured<S>,
+    context: &mut Context<'_>,
 ) -> io::Result<Result<Look, Stop>> {
     if let Err(stop) = stream.pass_on() {
         return Ok(Err(stop));
@@ -230,7 +214,9 @@ fn look<S>(
             Ok(false) => return Ok(Ok(Look::Waits)),
             Err(stop) => return Ok(Err(stop)),
         }
-        let Some(outbox) = outbox.as_mut() else { return Ok(Ok(Look::Held)) };
+        let Some((outbox, control)) = departing.as_mut() else { return Ok(Ok(Look::Held)) };
+        // An answer comes before what the application says.
+        control.flush(outbox, secured, context)?;
         if !outbox.has_room() {
             break;
         }
@@ -261,7 +247,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Ended {
         let this = self.get_mut();
-        crate::dataplane::workers::busy();
+        crate::dataplane::workers::worked();
         let outcome = this.poll_turn(context);
         match &outcome {
             Poll::Pending => {}
