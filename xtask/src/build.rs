@@ -38,7 +38,7 @@ pub(crate) fn object(workspace: &Workspace, report: &Report) -> Result<PathBuf> 
     let toolchain = setup::bpf_toolchain(workspace, report)?;
     compile(workspace, &toolchain)?;
     let built = workspace.target().join("bpf").join(TRIPLE).join("release/ambit-ebpf");
-    let object = workspace.target().join(OBJECT);
+    let object = object_path(workspace);
     replace_if_changed(&built, &object)?;
     Ok(object)
 }
@@ -55,6 +55,11 @@ pub(crate) fn binaries(workspace: &Workspace, profile: Profile, packages: &[&str
         cargo.arg("--release");
     }
     workspace::run(&mut cargo, "build ambit")
+}
+
+/// Returns where the BPF object lies, once it is built.
+pub(crate) fn object_path(workspace: &Workspace) -> PathBuf {
+    env::var_os("AMBIT_BPF_OBJECT").map_or_else(|| workspace.target().join(OBJECT), PathBuf::from)
 }
 
 fn compile(workspace: &Workspace, toolchain: &BpfToolchain) -> Result<()> {

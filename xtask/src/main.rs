@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod fuzz;
 mod launch;
 mod lint;
 mod setup;
@@ -59,6 +60,8 @@ enum Task {
     Test(test::Request),
     /// Runs kernel tests on the oldest kernel that is tested, Debian's 6.1, in an emulator.
     Vm(vm::Request),
+    /// Feeds the parsers and the policy compiler with inputs that nobody would write.
+    Fuzz(fuzz::Request),
     /// Checks formatting, house rules and clippy.
     Lint,
     /// Checks the house rules that neither rustfmt nor clippy knows.
@@ -93,6 +96,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo { args } => launch::demo(&workspace, &args)?,
         Task::Bench { args } => launch::bench(&workspace, &args)?,
         Task::Test(request) => test::run(&workspace, &request)?,
+        Task::Fuzz(request) => fuzz::run(&workspace, &request)?,
         Task::Vm(request) => vm::run(&workspace, &request)?,
         Task::Lint => {
             build::object(&workspace, &Report::terse())?;

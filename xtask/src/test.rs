@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    build, lint,
+    build, fuzz, lint,
     setup::{self, Need, Report},
     workspace::{Profile, Workspace},
 };
@@ -23,7 +23,7 @@ pub(crate) use totals::Totals;
 /// Which tests to run, and how.
 #[derive(clap::Args)]
 pub(crate) struct Request {
-    /// `unit`, or a theme of the kernel tests such as `dataplane`; everything if absent.
+    /// `unit`, `fuzz`, or a theme of the kernel tests such as `dataplane`; everything if absent.
     filter: Option<String>,
     /// Only the tests whose name contains this.
     name: Option<String>,
@@ -43,9 +43,9 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<ExitCode> 
     let themes = themes(workspace)?;
     let filter = request.filter.as_deref();
     let wanted: Vec<&str> = match filter {
-        Some("unit") => Vec::new(),
+        Some("unit" | "fuzz") => Vec::new(),
         Some(theme) if themes.iter().any(|known| known == theme) => vec![theme],
-        Some(other) => bail!("no tests are called {other}: there are unit, {}", themes.join(", ")),
+        Some(other) => bail!("no tests are called {other}: there are unit, fuzz, {}", themes.join(", ")),
         None if themes.is_empty() => bail!("there are no kernel tests in {}", THEMES.join(", ")),
         None => themes.iter().map(String::as_str).collect(),
     };
@@ -56,7 +56,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<ExitCode> 
         );
     }
     let needs: &[Need] =
-        if wanted.is_empty() { &[Need::Compile] } else { &[Need::Compile, Need::Run, Need::Test] };
+        if wanted.is_empty() { &[Need::Compile, Need::Fuzz] } else { &[Need::Compile, Need::Run, Need::Test, Need::Fuzz] };
     setup::tools(needs, &Report::terse())?;
     build::object(workspace, &Report::terse())?;
     if filter.is_none() && !request.no_lint {
@@ -67,6 +67,12 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<ExitCode> 
         let mut cargo = cargo_test(workspace);
         cargo.args(["--lib", "--bins", "--"]).args(&request.name);
         count(&mut cargo, "the unit tests", &mut totals)?;
+    }
+    if matches!(filter, None | Some("fuzz")) {
+        let programs = fuzz::programs(workspace)?;
+        for target in fuzz::TARGETS {
+            totals.count(fuzz::withstands(workspace, &programs, target, FUZZ_SECONDS)?);
+        }
     }
     if !wanted.is_empty() {
         build::binaries(workspace, Profile::Dev, build::EVERYTHING)?;
@@ -84,6 +90,9 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<ExitCode> 
     println!("{totals}");
     Ok(if totals.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
+
+/// How long each target is fuzzed; `cargo xtask fuzz` goes on for longer.
+const FUZZ_SECONDS: u64 = 10;
 
 /// The folders whose files are kernel tests.
 const THEMES: [&str; 4] = ["tests/tests", "tests/harness/tests", "demo/tests", "bench/tests"];

@@ -13,6 +13,8 @@ pub(crate) enum Need {
     Run,
     /// Run the kernel tests, with real applications on both ends.
     Test,
+    /// Fuzz the parsers.
+    Fuzz,
     /// Run kernel tests in a virtual machine with an older kernel.
     Vm,
 }
@@ -30,7 +32,7 @@ pub(super) struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 13] = [
+const TOOLS: [Tool; 14] = [
     tool(Need::Compile, "cc", &["gcc", "libc6-dev"], "compiles the cryptography library"),
     tool(Need::Run, "ip", &["iproute2"], "makes namespaces and links"),
     tool(Need::Test, "nsenter", &["util-linux"], "enters a pod"),
@@ -39,6 +41,7 @@ const TOOLS: [Tool; 13] = [
     tool(Need::Test, "curl", &["curl"], "is a client in the tests"),
     tool(Need::Test, "redis-cli", &["redis-tools"], "is a client in the tests"),
     tool(Need::Test, "psql", &["postgresql-client"], "is a client in the tests"),
+    tool(Need::Fuzz, "c++", &["g++"], "compiles the fuzzer"),
     tool(Need::Vm, "qemu-system-x86_64", &["qemu-system-x86"], "runs another kernel"),
     tool(Need::Vm, "busybox", &["busybox-static"], "starts the tests there"),
     tool(Need::Vm, "depmod", &["kmod"], "lists the kernel's modules"),

@@ -29,6 +29,15 @@ impl Totals {
         }
     }
 
+    /// Counts one test.
+    pub(crate) fn count(&mut self, passed: bool) {
+        if passed {
+            self.passed += 1;
+        } else {
+            self.failed += 1;
+        }
+    }
+
     /// Counts a binary that ended without a closing line.
     pub(crate) fn broke_off(&mut self) {
         self.failed += 1;

@@ -126,6 +126,11 @@ impl Stream {
         Ok(())
     }
 
+    /// Tells whether the peer has ended its direction.
+    pub(super) fn peer_has_ended(&self) -> bool {
+        self.peer_ended
+    }
+
     /// Takes the peer's end; `None` after an earlier one.
     pub(super) fn take_end(&mut self) -> Option<()> {
         (!std::mem::replace(&mut self.peer_ended, true)).then_some(())

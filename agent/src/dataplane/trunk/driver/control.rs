@@ -1,5 +1,5 @@
-//! The short frames of a trunk that wait to be sent: those that cannot wait, and answers, which go with what the
-//! application says first, or after a moment.
+//! The short frames of a trunk that wait to be sent: those that cannot wait, and those that go with others or after a
+//! moment. An answer goes with what the application says first, the second end of a stream with what comes next.
 
 use crate::{
     dataplane::trunk::{
@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// How long an answer waits for the application's first bytes. Whoever asked may send 4 KiB meanwhile.
+/// How long a frame waits that can. Whoever waits for an answer may send 4 KiB meanwhile.
 const PATIENCE: Duration = Duration::from_millis(1);
 
 /// Frames that wait, in order.

@@ -4,7 +4,7 @@ use super::{
     Control, Driver, Entry, Frame, MAX_CONTROL, PINGS, ROUNDS, Reading, Role, Secured, Stop, Stream, TrunkError,
 };
 use crate::{
-    dataplane::trunk::{Ended, frame::HEADER, outbox::Outbox},
+    dataplane::trunk::{Ended, outbox::Outbox},
     identity::tls::Arrival,
 };
 use std::{
@@ -231,9 +231,13 @@ fn look<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(None) => {}
             Ok(Some(0)) => {
                 stream.ended = true;
-                let mut end = Vec::with_capacity(HEADER);
-                Frame::End { stream: id }.write(&mut end);
-                outbox.push(&end, secured)?;
+                let end = Frame::End { stream: id };
+                if stream.peer_has_ended() {
+                    // It is the last word, and nobody waits for it.
+                    control.say_later(end);
+                } else {
+                    control.say(end);
+                }
                 return Ok(Ok(Look::Waits));
             }
             Ok(Some(bytes)) => stream.sent(outbox.last(bytes), bytes),
