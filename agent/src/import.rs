@@ -134,13 +134,18 @@ pub fn import(sources: &Sources, options: &Options) -> Result<Outcome, Vec<Findi
     Ok(Outcome { objects, report, refused })
 }
 
-/// Refuses policies of kinds that no module reads.
+/// Refuses policies of kinds that no module reads, and says what stays.
 fn refuse_what_is_left<'a>(sources: &'a Sources, ledger: &mut Ledger<'a>) {
     for object in sources.of(Kind::RequestPolicy) {
         let message =
             "it acts on requests, and ambit decides about connections; who may connect does not depend on it";
         let hint = "keep what it does in the application or its gateway";
         ledger.refuse(object, object.cursor().finding(message).with_hint(hint));
+    }
+    for object in sources.of(Kind::NetworkPolicy) {
+        let message = "it stays the network plugin's, in force beside ambit's policies";
+        let hint = "let it leave port 15008 open between enrolled pods";
+        ledger.report.add(LineKind::Note, object, object.cursor().finding(message).with_hint(hint));
     }
     for object in sources.of(Kind::UnknownPolicy) {
         let message = format!("policies of the kind {} are not known to this version", object.word);
@@ -157,13 +162,13 @@ fn note_what_holds_for_all(drafts: &[Draft<'_>], report: &mut report::Report) {
             drafts.iter().find(|draft| draft.mesh == mesh).and_then(|draft| draft.from.first().copied());
         let Some(object) = first else { continue };
         let at = object.cursor();
-        let message = "processes of a pod's own node (the kubelet's probes) reach it unless a Deny policy refuses them, in ambit; \
-                       the policies are in force on pods that are enrolled";
+        let message = "the policies are in force on enrolled pods, which their own node (the kubelet's probes) reaches unless a Deny \
+                       policy refuses it";
         let finding =
             at.finding(message).with_hint("label the namespace ambit.dev/mode: strict, or permissive");
         report.add(LineKind::Note, object, finding);
         if mesh == Mesh::Istio {
-            let message = "Istio lets UDP pass; to a pod that an Allow policy selects, ambit lets pass only what a rule names";
+            let message = "Istio lets UDP pass; ambit lets pass what a rule names, where an Allow policy selects the pod";
             let hint = "name the ports in a rule with `protocol: UDP`, if the pods serve any";
             report.differs(object, &at, message, hint);
         }
@@ -184,3 +189,6 @@ fn free_name(policy: &Policy, taken: &HashSet<ambit_core::PolicyId>) -> String {
     }
     name.trim_end_matches(['-', '.']).to_owned()
 }
+
+#[cfg(test)]
+mod hostile;

@@ -155,9 +155,9 @@ impl<'a> Ledger<'a> {
     fn withhold(&mut self, withheld: &[(Draft<'a>, String)]) -> Vec<(Selection, String)> {
         let mut gaps = Vec::new();
         for (draft, cause) in withheld {
-            for object in &draft.from {
+            for object in draft.from.iter().filter(|object| object.titled_place() != *cause) {
                 let message =
-                    format!("not written: it speaks of pods that {cause} protects, which is refused");
+                    format!("not written: some of its pods may be those of {cause}, which is refused");
                 self.report.add(Kind::Refused, object, object.cursor().finding(message));
             }
             if !draft.policy.dry_run {
@@ -178,6 +178,10 @@ impl<'a> Ledger<'a> {
     /// while Allow policies of ambit add up.
     fn separate_meshes(&mut self) {
         let mut gaps = Vec::new();
+        let first = self.drafts.first().map(|draft| draft.mesh);
+        if self.drafts.iter().all(|draft| Some(draft.mesh) == first) {
+            return;
+        }
         for (index, draft) in self.drafts.iter().enumerate().filter(|(_, draft)| draft.is_enforced_allow()) {
             let clashes = |other: &&Draft<'_>| {
                 other.mesh != draft.mesh

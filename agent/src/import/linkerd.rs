@@ -27,6 +27,9 @@ use authorizations::Grant;
 use rest::{Anchor, Rest};
 use servers::Server;
 
+/// The annotation of pods that names ports past the proxy.
+const SKIPPED_PORTS: &str = "config.linkerd.io/skip-inbound-ports";
+
 /// One namespace with policies of Linkerd's.
 struct Namespace<'a> {
     name: &'a str,
@@ -85,6 +88,11 @@ impl<'a> Namespace<'a> {
             self.server(index, &pods, ledger);
         }
         self.ports_without_server(&pods, ledger);
+        for (pod, _) in pods.iter().filter(|(pod, _)| pod.annotations.contains_key(SKIPPED_PORTS)) {
+            let at = pod.at(&["metadata", "annotations", SKIPPED_PORTS]);
+            let message = "Linkerd lets everyone call these ports; in ambit they are ports like others";
+            ledger.report.differs(pod, &at, message, "admit the callers in a policy of its own");
+        }
         self.authorizations_without_server(ledger);
     }
 

@@ -64,9 +64,15 @@ impl PortSet {
         Self::joined(ranges.into_iter())
     }
 
-    /// Returns it as a rule's `to`; absent for every port.
+    /// Returns it as a rule's `to`: absent for every port, and nothing at all for none.
     pub(crate) fn destinations(&self) -> Option<Vec<Destination>> {
-        (!self.is_all()).then(|| vec![Destination { protocol: Protocol::Tcp, ports: self.ranges.clone() }])
+        if self.is_all() {
+            return None;
+        }
+        // A destination without ports would be every port.
+        let some =
+            (!self.is_empty()).then(|| Destination { protocol: Protocol::Tcp, ports: self.ranges.clone() });
+        Some(some.into_iter().collect())
     }
 
     /// Joins ordered ranges that touch or overlap.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Imported;
 use super::ledger::ModeLabel;
+use super::report::printable;
 use crate::control::convert::MODE_LABEL;
 use crate::control::objects::AMBIT_API;
 
@@ -53,8 +54,7 @@ pub(crate) fn documents(objects: &[Imported]) -> String {
             text.push_str("---\n");
         }
         for origin in &object.origins {
-            let printable: String = origin.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-            text.push_str(&format!("# from {printable}\n"));
+            text.push_str(&format!("# from {}\n", printable(origin)));
         }
         block(&object.object, 0, &mut text);
     }

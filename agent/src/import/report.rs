@@ -88,7 +88,16 @@ impl Report {
             self.refused.insert(object.titled_place());
         }
         let Finding { file, line, field, message, hint, .. } = finding;
-        self.lines.insert(Line { file, line, object: object.title(), field, kind, message, hint });
+        let (message, hint) = (printable(&message), hint.map(|hint| printable(&hint)));
+        self.lines.insert(Line {
+            file,
+            line,
+            object: printable(&object.title()),
+            field,
+            kind,
+            message,
+            hint,
+        });
     }
 
     /// Says that something means the same, and should be known.
@@ -112,6 +121,12 @@ impl Report {
     pub(crate) fn finish(self) -> (Vec<Line>, usize) {
         (self.lines.into_iter().collect(), self.refused.len())
     }
+}
+
+/// Keeps a text of unknown origin on its line, and off the terminal's controls.
+pub(crate) fn printable(text: &str) -> String {
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    text.chars().map(|c| if breaks(c) { ' ' } else { c }).collect()
 }
 
 /// Why something cannot be expressed: a place, a message, and what to do.

@@ -45,6 +45,11 @@ impl Selection {
 
 /// Tells whether labels can satisfy both selectors; `true` when in doubt.
 pub(crate) fn may_overlap(left: &Selector, right: &Selector) -> bool {
+    let differ =
+        |(key, value): (&String, &String)| right.match_labels.get(key).is_some_and(|other| other != value);
+    if left.match_labels.iter().any(differ) {
+        return false;
+    }
     let right = requirements(right);
     !requirements(left).iter().any(|left| right.iter().any(|right| exclude(left, right)))
 }

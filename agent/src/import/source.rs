@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::report::printable;
 use crate::control::access_policy::fields::{self, Fields};
 use crate::control::finding::{Finding, Findings};
 use crate::control::node::{self, Cursor, Node, Origin, Value};
@@ -21,6 +22,7 @@ pub(crate) enum Kind {
     Namespace,
     Pod,
     Service,
+    NetworkPolicy,
     IstioAuthorization,
     PeerAuthentication,
     Server,
@@ -37,10 +39,11 @@ pub(crate) enum Kind {
 }
 
 /// Group, kind, versions, and what it is.
-const KINDS: [(&str, &str, &[&str], Kind); 18] = [
+const KINDS: [(&str, &str, &[&str], Kind); 19] = [
     ("", "Namespace", &["v1"], Kind::Namespace),
     ("", "Pod", &["v1"], Kind::Pod),
     ("", "Service", &["v1"], Kind::Service),
+    ("networking.k8s.io", "NetworkPolicy", &["v1"], Kind::NetworkPolicy),
     ("security.istio.io", "AuthorizationPolicy", &["v1", "v1beta1"], Kind::IstioAuthorization),
     ("security.istio.io", "PeerAuthentication", &["v1", "v1beta1"], Kind::PeerAuthentication),
     ("security.istio.io", "RequestAuthentication", &["v1", "v1beta1"], Kind::RequestPolicy),
@@ -128,7 +131,8 @@ impl Sources {
     /// Refuses objects of one kind that bear one name, and more objects than can be compared.
     pub fn finish(&self, findings: &mut Findings) {
         let mut seen: HashMap<(Kind, &str, &str, &str), &Object> = HashMap::new();
-        for object in &self.objects {
+        // Routes of two groups may share a name.
+        for object in self.objects.iter().filter(|object| object.kind != Kind::Route) {
             let key = (object.kind, object.word.as_str(), object.namespace.as_str(), object.name.as_str());
             if let Some(first) = seen.insert(key, object) {
                 let message = format!("stands twice, first as {}", first.titled_place());
@@ -197,7 +201,7 @@ impl Sources {
             }
             None if POLICY_GROUPS.contains(&group) => Kind::UnknownPolicy,
             None => {
-                *self.passed_over.entry(word).or_default() += 1;
+                *self.passed_over.entry(printable(&word)).or_default() += 1;
                 return;
             }
         };
@@ -207,7 +211,7 @@ impl Sources {
             return;
         }
         let Some(metadata) = Metadata::read(&cursor, kind, findings) else { return };
-        let plain = matches!(kind, Kind::Namespace | Kind::Pod | Kind::Service);
+        let plain = matches!(kind, Kind::Namespace | Kind::Pod | Kind::Service | Kind::NetworkPolicy);
         self.mesh_objects += usize::from(!plain);
         let Metadata { namespace, name, labels, annotations, created } = metadata;
         self.objects.push(Object { kind, word, namespace, name, labels, annotations, created, origin, node });

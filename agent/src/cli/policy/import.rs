@@ -190,7 +190,8 @@ fn report(outcome: &Outcome, sources: &Sources) -> String {
     }
     let differing = outcome.report.iter().filter(|line| line.kind == LineKind::Differs).count();
     let passed_over: usize = sources.passed_over().map(|(_, count)| count).sum();
-    text.push_str(&format!("{} written, {differing} differences", count(outcome.objects.len())));
+    let plural = if differing == 1 { "" } else { "s" };
+    text.push_str(&format!("{} written, {differing} difference{plural}", count(outcome.objects.len())));
     if passed_over > 0 {
         let kinds: Vec<&str> = sources.passed_over().map(|(kind, _)| kind).collect();
         text.push_str(&format!(", {} of no concern passed over ({})", count(passed_over), kinds.join(", ")));

@@ -120,7 +120,7 @@ fn read_application<'a>(
     allows_others: bool,
     findings: &mut Findings,
 ) -> Option<Application<'a>> {
-    let known = Fields::of(item, &POLICY, findings)?;
+    let known = Fields::of(item, &POLICY, findings).filter(|known| !known.has_unknown)?;
     let id = required(&known, "appId", findings)?;
     let namespace = required(&known, "namespace", findings)?;
     let trust_domain = required(&known, "trustDomain", findings)?;

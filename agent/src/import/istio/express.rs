@@ -175,6 +175,9 @@ impl<'a> Writer<'_, '_, 'a> {
         for operation in &rule.operations {
             ports = ports.union(&operation.ports);
         }
+        if ports.is_empty() {
+            return None;
+        }
         self.except.push(Rule { from: Some(any_of(&source.nots)), to: ports.destinations() });
         if let Some(field) = source.negative.first() {
             let message = "who is not meant stands in a Deny policy of its own, which also refuses them what you admit later";

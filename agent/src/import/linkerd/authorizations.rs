@@ -109,6 +109,8 @@ impl<'a> Reader<'_, 'a> {
             None => Vec::new(),
         };
         let networks = if listed.is_empty() {
+            let message = "without networks it admits from the cluster's, which are written as Linkerd has them by default";
+            self.report.note(object, &client_at, message);
             let cluster = cluster_networks().into_iter();
             cluster.map(|cidr| Network { cidr, except: Vec::new() }).collect()
         } else {
@@ -238,7 +240,10 @@ impl<'a> Reader<'_, 'a> {
         if let Some(list) = spec.get("identityRefs").filter(is_written) {
             for item in items(&list, self.findings)? {
                 self.open(&item, &["group", "kind", "name", "namespace"])?;
-                match self.optional_text(&item, "kind")?.unwrap_or_default() {
+                let group = self.optional_text(&item, "group")?.unwrap_or_default();
+                let kind = self.optional_text(&item, "kind")?.unwrap_or_default();
+                let is_core = matches!(group, "" | "core");
+                match Some(kind).filter(|_| is_core).unwrap_or(group) {
                     "ServiceAccount" => who.push(account(&item, object, self.findings)?),
                     "Namespace" => {
                         let Some(name) = item.field("name") else {
@@ -299,7 +304,7 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn open(&mut self, at: &Cursor<'a>, known: &[&str]) -> Result<Fields<'a>, Stop> {
-        Fields::of(at, known, self.findings).ok_or(Stop::Invalid)
+        Fields::of(at, known, self.findings).filter(|known| !known.has_unknown).ok_or(Stop::Invalid)
     }
 
     fn required(&mut self, known: &Fields<'a>, key: &str) -> Result<Cursor<'a>, Stop> {

@@ -17,7 +17,7 @@ use crate::import::selection::Selection;
 use crate::import::source::{Kind, Object, Sources};
 
 /// The most Servers of one namespace: each is compared with each.
-const MAX_SERVERS: usize = 200;
+const MAX_SERVERS: usize = 100;
 const SPEC: [&str; 5] = ["podSelector", "externalWorkloadSelector", "port", "proxyProtocol", "accessPolicy"];
 
 /// A Server, read.
@@ -60,7 +60,8 @@ fn read_one<'a>(
     findings: &mut Findings,
 ) -> Option<Server<'a>> {
     let spec = object.at(&["spec"]);
-    let known = Fields::of(&spec, &SPEC, findings)?;
+    // A mistyped field has been reported already, and is more likely what is wrong.
+    let known = Fields::of(&spec, &SPEC, findings).filter(|known| !known.has_unknown)?;
     let access = match known.get("accessPolicy").filter(|field| field.node.value != Value::Null) {
         Some(field) => read_access(&field, findings)?,
         None => Access::Deny,
@@ -150,8 +151,10 @@ fn named_port<'a>(
     let mut numbers = numbers.into_iter();
     match (numbers.next(), numbers.next()) {
         (Some(number), None) => {
-            let message = format!("the port {name:?} is {number}, as the pods of the input have it");
-            ledger.report.note(object, at, message);
+            let message =
+                format!("the port {name:?} is written as {number}, which the pods of the input have");
+            let hint = "import again when pods come that have it at another number";
+            ledger.report.differs(object, at, message, hint);
             if without > 0 {
                 let message =
                     format!("some of its pods have no port {name:?}, and their port {number} is refused too");
