@@ -39,6 +39,8 @@ const MAX_NAME: usize = 253;
 pub struct Options {
     /// The trust domain of the mesh.
     pub trust_domain: String,
+    /// Further trust domains that agents trust.
+    pub trust_aliases: Vec<String>,
     /// Istio's root namespace, whose policies are for every namespace.
     pub root_namespace: String,
     /// The namespace of Linkerd's control plane, which is part of its identities.
@@ -57,6 +59,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             trust_domain: "cluster.local".to_owned(),
+            trust_aliases: Vec::new(),
             root_namespace: "istio-system".to_owned(),
             linkerd_namespace: "linkerd".to_owned(),
             default_inbound_policy: Access::default(),

@@ -42,7 +42,7 @@ impl Pattern {
     }
 
     /// Returns the same identities as a pattern.
-    fn identity(&self, trust_domain: &str) -> Option<IdentityPattern> {
+    pub(crate) fn identity(&self, trust_domain: &str) -> Option<IdentityPattern> {
         match self {
             Self::Account(account) => {
                 let id = SpiffeId::new(trust_domain, &account.namespace, &account.name).ok()?;

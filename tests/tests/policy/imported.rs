@@ -51,7 +51,7 @@ impl Calculator {
         bed.label_namespace(namespace, "permissive");
         bed.label_namespace("other", "strict");
         bed.publish();
-        let servers = called.iter().flat_map(|pod| PORTS.map(|port| pod.serve("echo", port))).collect();
+        let servers = called.iter().flat_map(|pod| PORTS.map(|port| pod.serve("hello", port))).collect();
         let agents = nodes.iter().map(|node| node.start_agent(&[])).collect();
         Self { callers, called, service, _servers: servers, _agents: agents, _nodes: nodes, bed }
     }
@@ -164,7 +164,7 @@ fn a_pipeline_is_told_what_was_refused_and_what_cannot_be_read() {
     let (code, yaml, report) = import(file.to_str().unwrap(), &[]);
     assert_eq!((code, yaml.as_str()), (Some(2), ""));
     assert!(
-        report.contains("mistyped.yaml:23:15: spec.rules[0].from[0].source.principal: unknown field"),
+        report.contains("mistyped.yaml:24:13: spec.rules[0].from[0].source.principal: unknown field"),
         "{report}"
     );
 }

@@ -51,6 +51,9 @@ pub struct ImportArgs {
     /// The trust domain of the mesh
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
     trust_domain: String,
+    /// A further trust domain that agents trust; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    trust_domain_alias: Vec<String>,
     /// Write the objects to this file instead of standard output
     #[arg(long, value_name = "FILE", conflicts_with = "output")]
     out: Option<PathBuf>,
@@ -125,10 +128,12 @@ fn options(args: &ImportArgs) -> anyhow::Result<Options> {
             bail!("--target names the label {label} twice");
         }
     }
-    ambit_core::SpiffeId::new(&args.trust_domain, "any", "any")
-        .with_context(|| format!("--trust-domain {:?}", args.trust_domain))?;
+    for domain in std::iter::once(&args.trust_domain).chain(&args.trust_domain_alias) {
+        ambit_core::SpiffeId::new(domain, "any", "any").with_context(|| format!("the trust domain {domain:?}"))?;
+    }
     Ok(Options {
         trust_domain: args.trust_domain.clone(),
+        trust_aliases: args.trust_domain_alias.clone(),
         root_namespace: args.root_namespace.clone(),
         linkerd_namespace: args.linkerd_namespace.clone(),
         default_inbound_policy: args.default_inbound_policy,

@@ -246,13 +246,6 @@ impl<'a> Writer<'_, '_, 'a> {
                 "this refuses the node's own processes too: the kubelet's probes of these ports fail";
             self.report.differs(object, &rule.at, message, "leave the probed ports out of the rule");
         }
-        if from.iter().any(|peer| !peer.namespaces.is_empty()) {
-            let own = &self.options.trust_domain;
-            let message = format!("`namespaces` are those of the trust domain {own}; in Istio, of any");
-            let hint =
-                "nothing to do, unless agents trust further trust domains: refuse those by `identities`";
-            self.report.differs(object, &rule.at, message, hint);
-        }
     }
 
     /// Warns about `- from` followed by `- to`, which are two rules and OR-ed.

@@ -252,8 +252,6 @@ fn is_negative(policy: &Policy) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
-
     #[test]
     fn what_is_written_admits_whom_istio_admits(policies in policies(), by_port in any::<bool>()) {
         let options = Options { deny_requests_by_port: by_port, ..Options::default() };

@@ -11,7 +11,7 @@ use crate::control::node::Cursor;
 use crate::import::Options;
 use crate::import::callers::Pattern;
 use crate::import::ports::PortSet;
-use crate::import::report::{Report, refusal};
+use crate::import::report::{Kind, Report, refusal};
 use crate::import::source::Object;
 
 const SOURCE: [&str; 12] = [
@@ -195,10 +195,20 @@ impl<'r, 'a> Reader<'r, 'a> {
         for (at, text) in values {
             let pattern = match key {
                 "principals" | "notPrincipals" => self.principal(at, text),
-                "namespaces" | "notNamespaces" => self.namespace(at, text),
+                "namespaces" | "notNamespaces" => {
+                    let own = self.namespace(at, text);
+                    patterns.extend(own.iter().flat_map(|own| self.in_aliases(own)));
+                    own
+                }
                 _ => self.service_account(at, text),
             };
             patterns.extend(pattern);
+        }
+        if key.ends_with("amespaces") && self.options.trust_aliases.is_empty() {
+            let own = &self.options.trust_domain;
+            let message = format!("namespaces are those of the trust domain {own}, the only one that agents trust by default");
+            let hint = "if yours trust others, say --trust-domain-alias as you do to them";
+            self.report.add(Kind::Note, self.object, list.finding(message).with_hint(hint));
         }
         if negative {
             source.nots.extend(patterns);

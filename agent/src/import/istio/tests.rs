@@ -286,6 +286,32 @@ fn differences_are_told() {
 }
 
 #[test]
+fn namespaces_are_those_of_every_trust_domain_that_agents_trust() {
+    let options = Options { trust_aliases: vec!["old".to_owned()], ..Options::default() };
+    for (spec, calls) in [
+        ("rules: [{from: [{source: {namespaces: [shop]}}]}]", "shop/a to 1 yes, old://shop/a to 1 yes, old://b/a to 1 no"),
+        (
+            "action: DENY, rules: [{from: [{source: {namespaces: ['sh*']}}]}]",
+            "shop/a to 1 no, old://shop/a to 1 no, old://b/a to 1 yes, - to 1 yes",
+        ),
+        (
+            "rules: [{from: [{source: {notNamespaces: [shop]}}]}]",
+            "shop/a to 1 no, old://shop/a to 1 no, old://b/a to 1 yes",
+        ),
+        (
+            "rules: [{from: [{source: {namespaces: [shop], principals: [cluster.local/ns/shop/sa/a]}}]}]",
+            "shop/a to 1 yes, old://shop/a to 1 no",
+        ),
+    ] {
+        let outcome = imported_with(&policy(spec), &options);
+        assert_eq!(outcome.refused, 0, "{spec}: {:#?}", outcome.report);
+        check(spec, &outcome, calls);
+    }
+    let spec = "rules: [{from: [{source: {namespaces: [shop]}}]}]";
+    assert!(says(&imported(&policy(spec)), LineKind::Note, "--trust-domain-alias"));
+}
+
+#[test]
 fn mistakes_have_file_line_and_field() {
     for (spec, field, said) in [
         ("action: allow", "spec.action", "did you mean `ALLOW`?"),

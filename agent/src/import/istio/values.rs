@@ -87,6 +87,17 @@ impl<'a> Reader<'_, 'a> {
         }
     }
 
+    /// Returns the same namespaces in the other trust domains that agents trust.
+    pub(super) fn in_aliases(&self, own: &Pattern) -> Vec<Pattern> {
+        let scheme = format!("spiffe://{}/", self.options.trust_domain);
+        let Some(IdentityPattern::Wildcard { prefix, suffix }) = own.identity(&self.options.trust_domain) else {
+            return Vec::new();
+        };
+        let Some(rest) = prefix.strip_prefix(&scheme) else { return Vec::new() };
+        let aliases = self.options.trust_aliases.iter();
+        aliases.map(|alias| wildcard(format!("spiffe://{alias}/{rest}"), &suffix)).collect()
+    }
+
     /// Reads a service account, with its namespace or of the policy's; its trust domain may be any.
     pub(super) fn service_account(&mut self, at: &Cursor<'a>, text: &str) -> Option<Pattern> {
         let (namespace, name) = text.split_once('/').unwrap_or((&self.object.namespace, text));

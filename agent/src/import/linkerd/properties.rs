@@ -214,8 +214,6 @@ fn has_policy(outcome: &Outcome, pod: Labels) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 768, ..ProptestConfig::default() })]
-
     #[test]
     fn what_is_written_admits_whom_linkerd_admits(
         servers in vec(server(), 0..4),

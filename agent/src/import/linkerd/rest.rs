@@ -76,11 +76,12 @@ impl Rest {
     pub(super) fn report(&self, object: &Object, anchor: &Anchor<'_>, report: &mut Report) {
         let at = object.cursor();
         if anchor.port.is_some() && self.rule.is_some() {
+            let udp = if anchor.access == Access::AllUnauthenticated { ", and for UDP," } else { "" };
             let message = format!(
-                "a Server speaks for its port only: on the pods' other ports `{}` stays in force, and a rule for them says so",
+                "a Server speaks for its port only: on the pods' other ports{udp} `{}` stays in force, and a rule says so",
                 anchor.access
             );
-            let finding = at.finding(message).with_hint("remove that rule to refuse the other ports too");
+            let finding = at.finding(message).with_hint("remove that rule to refuse them too");
             report.add(crate::import::report::Kind::Note, object, finding);
         }
         if anchor.access != Access::AllUnauthenticated {
