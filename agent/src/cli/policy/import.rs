@@ -129,7 +129,8 @@ fn options(args: &ImportArgs) -> anyhow::Result<Options> {
         }
     }
     for domain in std::iter::once(&args.trust_domain).chain(&args.trust_domain_alias) {
-        ambit_core::SpiffeId::new(domain, "any", "any").with_context(|| format!("the trust domain {domain:?}"))?;
+        ambit_core::SpiffeId::new(domain, "any", "any")
+            .with_context(|| format!("the trust domain {domain:?}"))?;
     }
     Ok(Options {
         trust_domain: args.trust_domain.clone(),

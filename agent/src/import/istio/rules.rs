@@ -206,7 +206,9 @@ impl<'r, 'a> Reader<'r, 'a> {
         }
         if key.ends_with("amespaces") && self.options.trust_aliases.is_empty() {
             let own = &self.options.trust_domain;
-            let message = format!("namespaces are those of the trust domain {own}, the only one that agents trust by default");
+            let message = format!(
+                "namespaces are those of the trust domain {own}, the only one that agents trust by default"
+            );
             let hint = "if yours trust others, say --trust-domain-alias as you do to them";
             self.report.add(Kind::Note, self.object, list.finding(message).with_hint(hint));
         }

@@ -289,7 +289,10 @@ fn differences_are_told() {
 fn namespaces_are_those_of_every_trust_domain_that_agents_trust() {
     let options = Options { trust_aliases: vec!["old".to_owned()], ..Options::default() };
     for (spec, calls) in [
-        ("rules: [{from: [{source: {namespaces: [shop]}}]}]", "shop/a to 1 yes, old://shop/a to 1 yes, old://b/a to 1 no"),
+        (
+            "rules: [{from: [{source: {namespaces: [shop]}}]}]",
+            "shop/a to 1 yes, old://shop/a to 1 yes, old://b/a to 1 no",
+        ),
         (
             "action: DENY, rules: [{from: [{source: {namespaces: ['sh*']}}]}]",
             "shop/a to 1 no, old://shop/a to 1 no, old://b/a to 1 yes, - to 1 yes",

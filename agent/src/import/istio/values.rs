@@ -90,7 +90,8 @@ impl<'a> Reader<'_, 'a> {
     /// Returns the same namespaces in the other trust domains that agents trust.
     pub(super) fn in_aliases(&self, own: &Pattern) -> Vec<Pattern> {
         let scheme = format!("spiffe://{}/", self.options.trust_domain);
-        let Some(IdentityPattern::Wildcard { prefix, suffix }) = own.identity(&self.options.trust_domain) else {
+        let Some(IdentityPattern::Wildcard { prefix, suffix }) = own.identity(&self.options.trust_domain)
+        else {
             return Vec::new();
         };
         let Some(rest) = prefix.strip_prefix(&scheme) else { return Vec::new() };
