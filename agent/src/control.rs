@@ -9,7 +9,7 @@ pub mod node;
 
 pub mod objects;
 
-mod access_policy;
+pub(crate) mod access_policy;
 pub mod convert;
 mod lint;
 

@@ -7,6 +7,7 @@ pub mod dataplane;
 pub mod enrol;
 pub mod explain;
 pub mod identity;
+pub mod import;
 pub mod observe;
 pub mod run;
 pub mod simulate;

@@ -8,6 +8,8 @@ mod changes;
 mod explained;
 #[path = "policy/host.rs"]
 mod host;
+#[path = "policy/imported.rs"]
+mod imported;
 #[path = "policy/modes.rs"]
 mod modes;
 #[path = "policy/rules.rs"]

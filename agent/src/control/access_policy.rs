@@ -4,9 +4,9 @@
 //! is not returned at all.
 
 mod egress;
-mod fields;
+pub(crate) mod fields;
 mod rules;
-mod selector;
+pub(crate) mod selector;
 
 use ambit_core::{Action, Policy, PolicyId};
 

@@ -129,17 +129,26 @@ pub fn examine(files: &[PathBuf], trust_domain: &str, version: u64) -> Examined 
 /// Reads the objects of files.
 pub fn read_objects(files: &[PathBuf], findings: &mut Findings) -> Objects {
     let mut objects = Objects::default();
+    for_each_text(files, findings, |file, text, findings| objects.read_file(file, text, findings));
+    objects
+}
+
+/// Hands over the text of each file, within the bounds of one file and of all together.
+pub(crate) fn for_each_text(
+    files: &[PathBuf],
+    findings: &mut Findings,
+    mut take: impl FnMut(&Path, &[u8], &mut Findings),
+) {
     let mut rest = MAX_TOTAL_BYTES;
     for file in files {
         match read(file, rest.min(MAX_FILE_BYTES)) {
             Ok(text) => {
                 rest = rest.saturating_sub(text.len() as u64);
-                objects.read_file(file, &text, findings);
+                take(file, &text, findings);
             }
             Err(error) => findings.error(Finding::about_file(file, format!("cannot be read: {error}"))),
         }
     }
-    objects
 }
 
 /// Relates objects to each other; `None` when anything is wrong, with them or before.

@@ -12,7 +12,7 @@ use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Location, NonFiniteFloatPolicy, Options, Spanned};
 
-pub(super) use cursor::join;
+pub(crate) use cursor::join;
 pub use cursor::{Cursor, Origin};
 
 use super::finding::Finding;

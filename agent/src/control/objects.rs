@@ -177,7 +177,7 @@ fn recognise(cursor: &Cursor<'_>, findings: &mut Findings) -> Option<&'static st
 }
 
 /// Returns a text that every object has.
-fn required_text<'a>(cursor: &Cursor<'a>, key: &str, findings: &mut Findings) -> Option<&'a str> {
+pub(crate) fn required_text<'a>(cursor: &Cursor<'a>, key: &str, findings: &mut Findings) -> Option<&'a str> {
     let Some(field) = cursor.field(key) else {
         findings.error(cursor.finding(format!("the object has no `{key}`")));
         return None;
@@ -192,7 +192,7 @@ fn required_text<'a>(cursor: &Cursor<'a>, key: &str, findings: &mut Findings) ->
 }
 
 /// Takes the items out of a list, so that none is copied.
-fn take_items(node: &mut Node) -> Vec<Node> {
+pub(crate) fn take_items(node: &mut Node) -> Vec<Node> {
     let Value::Map(entries) = &mut node.value else { return Vec::new() };
     let items = entries.iter_mut().find(|entry| entry.key == "items");
     match items.map(|entry| std::mem::replace(&mut entry.node.value, Value::Null)) {

@@ -13,7 +13,7 @@ use crate::control::node::{Cursor, Value};
 const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 
 /// Reads a selector; `{}` selects everything, and nothing at all is an error.
-pub(super) fn read(field: &Cursor<'_>, findings: &mut Findings) -> Option<Selector> {
+pub(crate) fn read(field: &Cursor<'_>, findings: &mut Findings) -> Option<Selector> {
     if field.node.value == Value::Null {
         let hint = "remove it, or write `{}`, to select everything";
         findings.error(field.finding("the selector is empty").with_hint(hint));

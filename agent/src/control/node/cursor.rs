@@ -163,7 +163,7 @@ fn index_of(step: &str) -> Option<usize> {
 }
 
 /// Appends a field's name to a path; a name with a dot or a slash, such as a label's, is put into brackets.
-pub(in crate::control) fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
     match (plain, path.is_empty()) {
         (true, true) => key.to_owned(),
