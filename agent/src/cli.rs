@@ -7,6 +7,7 @@ pub mod connections;
 pub mod explain;
 mod input;
 mod output;
+pub mod policy;
 pub mod simulate;
 pub mod status;
 
@@ -35,6 +36,9 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Say what a change of objects would do before it is made, and who may reach whom
     Simulate(simulate::SimulateArgs),
+    /// Work with policies before they are in force
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Let go of every pod and remove all that agents left in the kernel
     Cleanup(cleanup::CleanupArgs),
 }
@@ -52,6 +56,7 @@ impl Cli {
             Command::Connections(args) => connections::run(&args),
             Command::Explain(args) => explain::run(&args),
             Command::Simulate(args) => simulate::run(&args),
+            Command::Policy(command) => policy::run(&command),
             Command::Cleanup(args) => cleanup::run(&args),
         }
     }

@@ -9,6 +9,8 @@ pub mod node;
 
 pub mod objects;
 
+pub(crate) mod fields;
+
 mod access_policy;
 pub mod convert;
 mod lint;

@@ -195,6 +195,14 @@ fn is_object_file(path: &Path) -> bool {
     matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
+/// Reads a file that is no directory's: one of tests, or of anything else that is read by itself.
+///
+/// # Errors
+/// When it cannot be read, is not a regular file, or is too large.
+pub fn read_text(path: &Path) -> io::Result<Vec<u8>> {
+    read(path, MAX_FILE_BYTES)
+}
+
 /// Reads a regular file of at most `limit` bytes.
 fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let metadata = fs::metadata(path)?;

@@ -4,8 +4,8 @@
 
 use ambit_core::{EgressRule, Protocol};
 
-use super::fields::{Fields, filled_list};
 use super::rules::{read_cidr, read_ports, read_protocol, values};
+use crate::control::fields::{Fields, filled_list};
 use crate::control::finding::Findings;
 use crate::control::node::Cursor;
 

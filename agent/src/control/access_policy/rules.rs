@@ -5,7 +5,7 @@
 use ambit_core::{Destination, IdentityPattern, Peer, PortRange, Protocol, Rule, ServiceAccount};
 use ipnet::IpNet;
 
-use super::fields::{Fields, check_name, filled_list, flag, list, name, text};
+use crate::control::fields::{Fields, check_name, filled_list, flag, list, name, text};
 use crate::control::finding::Findings;
 use crate::control::node::{Cursor, Value};
 

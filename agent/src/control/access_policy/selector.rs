@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use ambit_core::{Requirement, Selector};
 
-use super::fields::{Fields, filled_list, list, text};
+use crate::control::fields::{Fields, filled_list, list, text};
 use crate::control::finding::{Findings, did_you_mean};
 use crate::control::node::{Cursor, Value};
 

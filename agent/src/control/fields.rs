@@ -1,6 +1,6 @@
 //! Reads the fields of a mapping strictly: unknown ones, wrong types and empty values are errors.
 //!
-//! Knows nothing about policies beyond that an empty list must not mean everyone.
+//! Knows nothing about what the fields mean beyond that an empty list must not mean everyone.
 
 use crate::control::finding::{Findings, did_you_mean};
 use crate::control::node::{Cursor, Value};
@@ -9,15 +9,15 @@ use crate::control::node::{Cursor, Value};
 const MAX_NAME: usize = 253;
 
 /// A mapping, its unknown fields reported.
-pub(super) struct Fields<'a> {
-    pub(super) cursor: Cursor<'a>,
+pub(crate) struct Fields<'a> {
+    pub(crate) cursor: Cursor<'a>,
     /// Whether there are unknown fields.
-    pub(super) has_unknown: bool,
+    pub(crate) has_unknown: bool,
 }
 
 impl<'a> Fields<'a> {
     /// Opens a mapping and reports each field that is not known.
-    pub(super) fn of(cursor: &Cursor<'a>, known: &[&str], findings: &mut Findings) -> Option<Self> {
+    pub(crate) fn of(cursor: &Cursor<'a>, known: &[&str], findings: &mut Findings) -> Option<Self> {
         if !matches!(cursor.node.value, Value::Map(_)) {
             let message = format!("expected a mapping, found {}", cursor.node.value.describe());
             let hint = format!("its fields are {}", known.join(", "));
@@ -35,13 +35,13 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns a field, unless it is absent.
-    pub(super) fn get(&self, key: &str) -> Option<Cursor<'a>> {
+    pub(crate) fn get(&self, key: &str) -> Option<Cursor<'a>> {
         self.cursor.field(key)
     }
 }
 
 /// Reads a text.
-pub(super) fn text<'a>(field: &Cursor<'a>, findings: &mut Findings) -> Option<&'a str> {
+pub(crate) fn text<'a>(field: &Cursor<'a>, findings: &mut Findings) -> Option<&'a str> {
     match &field.node.value {
         Value::Text(text) => Some(text),
         other => {
@@ -56,7 +56,7 @@ pub(super) fn text<'a>(field: &Cursor<'a>, findings: &mut Findings) -> Option<&'
 }
 
 /// Reads true or false.
-pub(super) fn boolean(field: &Cursor<'_>, findings: &mut Findings) -> Option<bool> {
+pub(crate) fn boolean(field: &Cursor<'_>, findings: &mut Findings) -> Option<bool> {
     match &field.node.value {
         Value::Bool(value) => Some(*value),
         other => {
@@ -68,7 +68,7 @@ pub(super) fn boolean(field: &Cursor<'_>, findings: &mut Findings) -> Option<boo
 }
 
 /// Reads a flag that only says something when it is true; an absent one is false.
-pub(super) fn flag(field: Option<Cursor<'_>>, findings: &mut Findings) -> Option<bool> {
+pub(crate) fn flag(field: Option<Cursor<'_>>, findings: &mut Findings) -> Option<bool> {
     let Some(field) = field else { return Some(false) };
     let value = boolean(&field, findings)?;
     if !value {
@@ -79,7 +79,7 @@ pub(super) fn flag(field: Option<Cursor<'_>>, findings: &mut Findings) -> Option
 }
 
 /// Reads the name of an object or of a namespace.
-pub(super) fn name(field: &Cursor<'_>, findings: &mut Findings) -> Option<String> {
+pub(crate) fn name(field: &Cursor<'_>, findings: &mut Findings) -> Option<String> {
     let name = text(field, findings)?;
     match check_name(name) {
         Ok(()) => Some(name.to_owned()),
@@ -91,7 +91,7 @@ pub(super) fn name(field: &Cursor<'_>, findings: &mut Findings) -> Option<String
 }
 
 /// Tells why a text cannot be the name of an object.
-pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
+pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
     let in_alphabet = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
     if name.is_empty() {
         return Err("it is empty");
@@ -109,7 +109,7 @@ pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
 }
 
 /// Reads every item of a list that may be empty; none is returned if one of them is wrong.
-pub(super) fn list<T>(
+pub(crate) fn list<T>(
     field: &Cursor<'_>,
     findings: &mut Findings,
     mut read: impl FnMut(&Cursor<'_>, &mut Findings) -> Option<T>,
@@ -124,7 +124,7 @@ pub(super) fn list<T>(
 }
 
 /// Reads every item of a list that must say something.
-pub(super) fn filled_list<T>(
+pub(crate) fn filled_list<T>(
     field: &Cursor<'_>,
     findings: &mut Findings,
     read: impl FnMut(&Cursor<'_>, &mut Findings) -> Option<T>,
