@@ -6,6 +6,7 @@
 mod egress;
 mod rules;
 mod selector;
+pub(super) mod stand_in;
 
 use ambit_core::{Action, Policy, PolicyId};
 
