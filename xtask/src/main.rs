@@ -59,6 +59,8 @@ enum Task {
     Test(test::Request),
     /// Runs kernel tests on the oldest kernel that is tested, Debian's 6.1, in an emulator.
     Vm(vm::Request),
+    /// Writes the definitions of ambit's kinds into deploy/crds.
+    Crds,
     /// Checks formatting, house rules and clippy.
     Lint,
     /// Checks the house rules that neither rustfmt nor clippy knows.
@@ -94,6 +96,12 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench { args } => launch::bench(&workspace, &args)?,
         Task::Test(request) => test::run(&workspace, &request)?,
         Task::Vm(request) => vm::run(&workspace, &request)?,
+        Task::Crds => {
+            let mut cargo = workspace.cargo();
+            cargo.args(["run", "--quiet", "-p", "ambit-api", "--bin", "crds", "--", "deploy/crds"]);
+            workspace::run(cargo.current_dir(workspace.root()), "write the definitions")?;
+            ExitCode::SUCCESS
+        }
         Task::Lint => {
             build::object(&workspace, &Report::terse())?;
             lint::run(&workspace)?;

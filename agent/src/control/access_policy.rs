@@ -150,3 +150,6 @@ fn read_action(field: &Cursor<'_>, findings: &mut Findings) -> Option<Action> {
         }
     }
 }
+
+#[cfg(test)]
+mod agreement;
