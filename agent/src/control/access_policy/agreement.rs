@@ -1,10 +1,11 @@
 //! Holds the reader against the definitions for Kubernetes: the same fields, and the same documents valid.
 
+mod structural;
+
 use std::path::Path;
 use std::sync::LazyLock;
 
 use ambit_api::{Definition, definitions};
-use jsonschema::Validator;
 use kube::core::cel;
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
@@ -13,33 +14,11 @@ use super::*;
 use crate::control::finding::Finding;
 use crate::control::objects::Objects;
 
-/// A definition, and what holds documents against its schema.
-struct Api {
-    definition: Definition,
-    validator: Validator,
-}
+static DEFINITIONS: LazyLock<Vec<Definition>> = LazyLock::new(|| definitions().unwrap());
 
-static APIS: LazyLock<Vec<Api>> = LazyLock::new(|| {
-    let api = |definition: Definition| {
-        let mut schema = definition.schema().unwrap().clone();
-        close(&mut schema);
-        Api { validator: jsonschema::validator_for(&schema).unwrap(), definition }
-    };
-    definitions().unwrap().into_iter().map(api).collect()
-});
-
-/// Refuses fields that are not known, as kubectl has the API server do.
-fn close(schema: &mut Json) {
-    let Json::Object(fields) = schema else { return };
-    if fields.contains_key("properties") {
-        fields.insert("additionalProperties".to_owned(), false.into());
-    }
-    for key in ["items", "additionalProperties"] {
-        fields.get_mut(key).into_iter().for_each(close);
-    }
-    if let Some(Json::Object(properties)) = fields.get_mut("properties") {
-        properties.values_mut().for_each(close);
-    }
+/// Returns the schema of a kind's objects.
+fn schema(cluster_wide: bool) -> &'static Json {
+    DEFINITIONS[usize::from(cluster_wide)].schema().unwrap()
 }
 
 fn document(cluster_wide: bool, spec: &Json) -> Json {
@@ -65,20 +44,18 @@ const OWN: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 /// Returns what the API server has against a policy.
 fn server(cluster_wide: bool, spec: &Json) -> Vec<String> {
-    let api = &APIS[usize::from(cluster_wide)];
     let mut document = document(cluster_wide, spec);
     // These are the API server's own.
     for key in OWN {
         document.as_object_mut().unwrap().remove(key);
     }
-    let mut errors: Vec<String> =
-        api.validator.iter_errors(&document).map(|error| error.to_string()).collect();
+    let mut errors = structural::check("", schema(cluster_wide), &document);
     if let Some(spec) = document["spec"].as_object_mut() {
         spec.entry("action").or_insert("Allow".into());
         spec.entry("dryRun").or_insert(false.into());
     }
     if errors.is_empty()
-        && let Err(wrong) = cel::Validator::new().validate(api.definition.schema().unwrap(), &document, None)
+        && let Err(wrong) = cel::Validator::new().validate(schema(cluster_wide), &document, None)
     {
         errors.extend(wrong.iter().map(|error| error.message.clone()));
     }
@@ -87,8 +64,7 @@ fn server(cluster_wide: bool, spec: &Json) -> Vec<String> {
 
 /// Returns the fields of a part of a policy, as the schema has them.
 fn fields(definition: usize, pointer: &str) -> Vec<String> {
-    let part =
-        APIS[definition].definition.schema().unwrap().pointer(pointer).unwrap_or_else(|| panic!("{pointer}"));
+    let part = schema(definition == 1).pointer(pointer).unwrap_or_else(|| panic!("{pointer}"));
     let mut fields: Vec<String> = part["properties"].as_object().unwrap().keys().cloned().collect();
     fields.sort();
     fields
@@ -119,8 +95,7 @@ fn both_know_the_same_fields() {
     }
     let operators =
         "/properties/spec/properties/selector/properties/matchExpressions/items/properties/operator/enum";
-    let schema = APIS[0].definition.schema().unwrap();
-    assert_eq!(schema.pointer(operators).unwrap(), &json!(selector::OPERATORS));
+    assert_eq!(schema(false).pointer(operators).unwrap(), &json!(selector::OPERATORS));
 }
 
 #[test]
