@@ -36,7 +36,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Say what a change of objects would do before it is made, and who may reach whom
     Simulate(simulate::SimulateArgs),
-    /// Work on policies before a cluster has them
+    /// Work with policies before they are in force
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Let go of every pod and remove all that agents left in the kernel

@@ -9,6 +9,8 @@ pub mod node;
 
 pub mod objects;
 
+pub(crate) mod fields;
+
 pub(crate) mod access_policy;
 pub mod convert;
 mod lint;

@@ -9,8 +9,8 @@ mod steps;
 mod yaml;
 
 use ambit_core::{
-    Snapshot,
-    reach::{Attempt, Called, Decider, Outcome, decider, reach},
+    Snapshot, Verdict,
+    reach::{Attempt, Called, Caller, Decider, Outcome, decider, reach},
 };
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +121,15 @@ pub struct EndpointAnswer {
     pub summary: String,
 }
 
+/// What comes of a call to one place that it may go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreseen {
+    /// Whether the pod calls itself.
+    pub is_itself: bool,
+    /// The verdict.
+    pub verdict: Verdict,
+}
+
 /// Answers a question; `same_node` is how pods of one node reach each other, `answered_by` says from which objects.
 ///
 /// # Errors
@@ -134,21 +143,7 @@ pub fn explain(
     let protocol = party::protocol(&question.protocol)?;
     let (from, mut notes) = party::from(snapshot, &question.from)?;
     let target = party::target(snapshot, question, protocol)?;
-    let mut foreseen = Vec::new();
-    for endpoint in &target.endpoints {
-        let attempt = Attempt {
-            caller: from.caller(snapshot, endpoint.called),
-            called: endpoint.called,
-            port: endpoint.port,
-            protocol,
-            by_service: target.service.is_some(),
-        };
-        let outcome = reach(snapshot, &attempt);
-        if outcome.verdict().is_none() {
-            return Err(party::both_outside(question));
-        }
-        foreseen.push((attempt, outcome));
-    }
+    let foreseen = foresee(snapshot, question, &from, &target)?;
     let refused = foreseen.iter().filter(|(_, outcome)| !allowed(outcome)).count();
     // Of several endpoints the first that refuses is explained.
     let first = foreseen.iter().position(|(_, outcome)| !allowed(outcome)).unwrap_or(0);
@@ -187,6 +182,50 @@ pub fn explain(
         notes,
         answered_by: answered_by.to_owned(),
     })
+}
+
+/// Answers a question by its verdicts alone: one for each place that the call may go to.
+///
+/// # Errors
+/// The question names something that is not there, or that cannot call or be called.
+pub fn verdicts(snapshot: &Snapshot, question: &Question) -> Result<Vec<Foreseen>, Unanswerable> {
+    let protocol = party::protocol(&question.protocol)?;
+    let (from, _) = party::from(snapshot, &question.from)?;
+    let target = party::target(snapshot, question, protocol)?;
+    let foreseen = foresee(snapshot, question, &from, &target)?;
+    let told = foreseen.iter().filter_map(|(attempt, outcome)| {
+        let is_itself = matches!(
+            (attempt.caller, attempt.called),
+            (Caller::Pod(caller), Called::Pod { pod, .. }) if caller.key() == pod.key()
+        );
+        Some(Foreseen { is_itself, verdict: outcome.verdict()?.clone() })
+    });
+    Ok(told.collect())
+}
+
+/// Foresees a call to each place that it may go to: of a service, each endpoint.
+fn foresee<'a>(
+    snapshot: &'a Snapshot,
+    question: &Question,
+    from: &'a party::From<'a>,
+    target: &party::Target<'a>,
+) -> Result<Vec<(Attempt<'a>, Outcome<'a>)>, Unanswerable> {
+    let protocol = party::protocol(&question.protocol)?;
+    let attempts = target.endpoints.iter().map(|endpoint| {
+        let attempt = Attempt {
+            caller: from.caller(snapshot, endpoint.called),
+            called: endpoint.called,
+            port: endpoint.port,
+            protocol,
+            by_service: target.service.is_some(),
+        };
+        let outcome = reach(snapshot, &attempt);
+        if outcome.verdict().is_none() {
+            return Err(party::both_outside(question));
+        }
+        Ok((attempt, outcome))
+    });
+    attempts.collect()
 }
 
 fn allowed(outcome: &Outcome<'_>) -> bool {

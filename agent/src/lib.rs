@@ -5,6 +5,7 @@ pub mod cli;
 pub mod control;
 pub mod dataplane;
 pub mod enrol;
+pub mod expect;
 pub mod explain;
 pub mod identity;
 pub mod import;

@@ -10,7 +10,7 @@ mod options;
 pub use options::{AgentOptions, DEFAULT_BPFFS, DEFAULT_SOCKET, SameNode, SourceOption};
 
 use crate::{
-    control::file::{self, FileSource},
+    control::file::{self, FileSource, Start},
     dataplane::{Dataplane, Home, Workers},
     identity::{ca::CertificateAuthority, store::IdentityStore},
     observe::{Asking, Decisions, elders, serve},
@@ -120,7 +120,10 @@ async fn live(parts: &Arc<Parts>, mut leaving: watch::Receiver<Option<Instant>>)
 impl Parts {
     fn prepare(options: AgentOptions) -> anyhow::Result<Self> {
         let SourceOption::Directory(directory) = &options.source;
-        let source = file::watch(directory, &options.trust_domain)?;
+        // An agent that serves remembers what was valid: a new one does not take its place with less.
+        let served = std::os::unix::net::UnixStream::connect(&options.socket).is_ok();
+        let start = if served { Start::Valid } else { Start::StandIns };
+        let source = file::watch(directory, &options.trust_domain, start)?;
         let ca = CertificateAuthority::open_or_create(&options.ca_dir(), &options.trust_domain)
             .context("open the certificate authority")?;
         let identities =

@@ -62,6 +62,8 @@ enum Task {
     Vm(vm::Request),
     /// Feeds the parsers and the policy compiler with inputs that nobody would write.
     Fuzz(fuzz::Request),
+    /// Writes the definitions of ambit's kinds into deploy/crds.
+    Crds,
     /// Checks formatting, house rules and clippy.
     Lint,
     /// Checks the house rules that neither rustfmt nor clippy knows.
@@ -98,6 +100,12 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(request) => test::run(&workspace, &request)?,
         Task::Fuzz(request) => fuzz::run(&workspace, &request)?,
         Task::Vm(request) => vm::run(&workspace, &request)?,
+        Task::Crds => {
+            let mut cargo = workspace.cargo();
+            cargo.args(["run", "--quiet", "-p", "ambit-api", "--bin", "crds", "--", "deploy/crds"]);
+            workspace::run(cargo.current_dir(workspace.root()), "write the definitions")?;
+            ExitCode::SUCCESS
+        }
         Task::Lint => {
             build::object(&workspace, &Report::terse())?;
             lint::run(&workspace)?;

@@ -1,15 +1,20 @@
-//! `ambit policy`: what is done with policies before a cluster has them.
+//! `ambit policy`: what people do with policies before they are in force.
+//!
+//! One file for each command. Never talks to an agent or to a cluster.
 
 mod import;
+mod test;
 
 use clap::Subcommand;
 use std::process::ExitCode;
 
 /// What to do with policies.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum PolicyCommand {
     /// Read policies of Istio, Linkerd and Dapr, and write ambit's
     Import(import::ImportArgs),
+    /// Check that policies admit and refuse whom they should
+    Test(test::TestArgs),
 }
 
 /// Does what was asked.
@@ -19,5 +24,6 @@ pub enum PolicyCommand {
 pub fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
     match command {
         PolicyCommand::Import(args) => import::run(args),
+        PolicyCommand::Test(args) => test::run(args),
     }
 }

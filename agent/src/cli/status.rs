@@ -74,6 +74,13 @@ fn render(status: &Status) -> String {
             connections.unreported
         );
     }
+    for (policy, counts) in &connections.decisions.dry_run {
+        let _ = writeln!(
+            text,
+            "dryRun: {policy} would have denied {} and allowed {}",
+            counts.would_deny, counts.would_allow
+        );
+    }
     for elder in &status.draining {
         let _ = writeln!(
             text,

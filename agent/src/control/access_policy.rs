@@ -4,15 +4,15 @@
 //! is not returned at all.
 
 mod egress;
-pub(crate) mod fields;
 mod rules;
 pub(crate) mod selector;
+pub(super) mod stand_in;
 
 use ambit_core::{Action, Policy, PolicyId};
 
+use super::fields::{Fields, boolean, name, text};
 use super::finding::Findings;
 use super::node::{Cursor, Value};
-use fields::{Fields, boolean, text};
 
 const TOP_LEVEL: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 const METADATA: [&str; 15] = [
@@ -61,8 +61,8 @@ fn read_id(top: &Fields<'_>, cluster_wide: bool, findings: &mut Findings) -> Opt
         return None;
     };
     let metadata = Fields::of(&metadata, &METADATA, findings)?;
-    let name = match metadata.get("name") {
-        Some(name) => fields::name(&name, findings)?,
+    let own_name = match metadata.get("name") {
+        Some(found) => name(&found, findings)?,
         None => {
             findings.error(metadata.cursor.follow(&["name"]).finding("the policy has no metadata.name"));
             return None;
@@ -78,13 +78,13 @@ fn read_id(top: &Fields<'_>, cluster_wide: bool, findings: &mut Findings) -> Opt
             );
             return None;
         }
-        return Some(PolicyId { namespace: None, name });
+        return Some(PolicyId { namespace: None, name: own_name });
     }
     let namespace = match namespace {
-        Some(namespace) => fields::name(&namespace, findings)?,
+        Some(found) => name(&found, findings)?,
         None => "default".to_owned(),
     };
-    Some(PolicyId { namespace: Some(namespace), name })
+    Some(PolicyId { namespace: Some(namespace), name: own_name })
 }
 
 fn read_spec(spec: &Cursor<'_>, id: PolicyId, findings: &mut Findings) -> Option<Policy> {
@@ -150,3 +150,6 @@ fn read_action(field: &Cursor<'_>, findings: &mut Findings) -> Option<Action> {
         }
     }
 }
+
+#[cfg(test)]
+mod agreement;

@@ -22,6 +22,9 @@ pub const EGRESS_LABEL: &str = "ambit.dev/egress";
 /// The annotation that names the network namespace of a pod on a bare host, as a path.
 pub const NETNS_ANNOTATION: &str = "ambit.dev/netns";
 
+/// The most contradictions between objects that are located: each takes a look at all of them.
+const MAX_LOCATED: usize = 1000;
+
 /// Builds the model and checks it as a whole; `None` if there is any error.
 pub fn convert(
     objects: &Objects,
@@ -48,7 +51,8 @@ pub fn convert(
     match Snapshot::build(version, Model { workloads, services, policies, namespaces }) {
         Ok(snapshot) => Some(snapshot),
         Err(errors) => {
-            findings.errors.extend(errors.into_iter().map(|error| locate(error, objects)));
+            let located = errors.into_iter().take(MAX_LOCATED).map(|error| locate(error, objects));
+            findings.errors.extend(located);
             None
         }
     }

@@ -11,15 +11,15 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use ambit_core::Snapshot;
+use ambit_core::{Action, Policy, Snapshot};
 
 use super::convert::convert;
 use super::finding::{Finding, Findings};
 use super::lint::lint;
 use super::node::MAX_FILE_BYTES;
-use super::objects::Objects;
+use super::objects::{Located, Objects};
 
-pub use watch::{FileSource, SourceStatus, watch};
+pub use watch::{FileSource, SourceStatus, Start, watch};
 
 /// The most files that one directory may hold.
 const MAX_FILES: usize = 10_000;
@@ -78,6 +78,8 @@ pub struct Loaded {
     pub snapshot: Snapshot,
     /// What is probably not meant so.
     pub warnings: Vec<Finding>,
+    /// What is wrong with policies for which something stands in; empty if nothing does.
+    pub errors: Vec<Finding>,
     /// How many files were read.
     pub files: usize,
     /// How many objects they hold.
@@ -107,11 +109,55 @@ pub fn load(directory: &Path, trust_domain: &str, version: u64) -> Result<Loaded
         Some(snapshot) => Ok(Loaded {
             snapshot,
             warnings: examined.findings.warnings,
+            errors: Vec::new(),
             files: examined.files,
             objects: examined.objects,
         }),
         None => Err(LoadError::Invalid(examined.findings.errors)),
     }
+}
+
+/// Loads a directory for somebody who remembers no earlier state of it: where nothing but policies cannot be read, something
+/// stands in for each that refuses at least as much.
+///
+/// # Errors
+/// As `load`, when anything else has an error too.
+pub fn load_or_stand_in(directory: &Path, trust_domain: &str, version: u64) -> Result<Loaded, LoadError> {
+    let files = list(directory)?;
+    let mut findings = Findings::default();
+    let mut objects = read_objects(&files, &mut findings);
+    if objects.stand_ins.is_empty() || findings.errors.len() > objects.stood_in_for {
+        return load(directory, trust_domain, version);
+    }
+    let mut errors = std::mem::take(&mut findings.errors);
+    let stand_ins = std::mem::take(&mut objects.stand_ins);
+    errors.extend(stand_ins.iter().map(say_what_stands_in));
+    objects.policies.extend(stand_ins);
+    let snapshot = related(&objects, trust_domain, version, &mut findings);
+    if let Some(snapshot) = &snapshot {
+        lint(&objects, snapshot, &mut findings);
+    }
+    findings.errors.extend(errors);
+    findings.arrange();
+    let Findings { errors, warnings } = findings;
+    match snapshot {
+        Some(snapshot) => {
+            Ok(Loaded { snapshot, warnings, errors, files: files.len(), objects: objects.found })
+        }
+        None => Err(LoadError::Invalid(errors)),
+    }
+}
+
+/// Says what a policy does that cannot be read.
+fn say_what_stands_in(policy: &Located<Policy>) -> Finding {
+    let does = match (policy.value.action, policy.value.dry_run) {
+        (_, true) => "is not enforced, as `dryRun` says, and reports as if it named nobody",
+        (Action::Allow, _) if policy.value.egress_only => "admits nothing to be called outside the mesh",
+        (Action::Allow, _) => "admits nobody to the pods that it selects",
+        (Action::Deny, _) => "refuses everyone who calls the pods that it selects",
+    };
+    let id = &policy.value.id;
+    policy.finding(&["spec"], format!("until it is mended, {id} {does}"))
 }
 
 /// Reads files and checks all of them together.
@@ -202,6 +248,14 @@ fn visible_entries(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
 fn is_object_file(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+/// Reads a file that is no directory's: one of tests, or of anything else that is read by itself.
+///
+/// # Errors
+/// When it cannot be read, is not a regular file, or is too large.
+pub fn read_text(path: &Path) -> io::Result<Vec<u8>> {
+    read(path, MAX_FILE_BYTES)
 }
 
 /// Reads a regular file of at most `limit` bytes.

@@ -3,11 +3,15 @@
 //! Never changes anything, and never warns about objects that the input does not contain at all: a single policy file is not
 //! told that it selects no pod.
 
+mod names;
+mod ports;
+mod shadowed;
+
 use std::collections::HashSet;
 
 use ambit_core::{Action, Egress, Policy, Rule, Snapshot};
 
-use super::finding::Findings;
+use super::finding::{Findings, MAX_FINDINGS_PER_FILE};
 use super::objects::{Located, Objects};
 
 /// Adds a warning for each suspicious policy.
@@ -46,13 +50,23 @@ pub(super) fn lint(objects: &Objects, snapshot: &Snapshot, findings: &mut Findin
         }
         warn_about_split_rules(policy, findings);
     }
+    names::warn_about_labels(objects, findings);
+    if !objects.pods.is_empty() {
+        names::warn_about_namespaces(objects, findings);
+        shadowed::warn(objects, snapshot, findings);
+        ports::warn(objects, snapshot, findings);
+    }
 }
 
 /// Warns about service accounts that no pod uses.
 fn warn_about_accounts(policy: &Located<Policy>, accounts: &HashSet<(&str, &str)>, findings: &mut Findings) {
+    let before = findings.warnings.len();
     for (rule_index, rule) in policy.value.rules.iter().enumerate() {
         for (peer_index, peer) in rule.from.iter().flatten().enumerate() {
             for (index, account) in peer.service_accounts.iter().enumerate() {
+                if findings.warnings.len() - before > MAX_FINDINGS_PER_FILE {
+                    return;
+                }
                 if accounts.contains(&(account.namespace.as_str(), account.name.as_str())) {
                     continue;
                 }
@@ -84,3 +98,6 @@ fn warn_about_split_rules(policy: &Located<Policy>, findings: &mut Findings) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! Reads text of unknown origin within fixed bounds. Never knows what the values mean: that is `objects`.
 
 mod cursor;
+mod plain;
 mod typed;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ use serde_saphyr::{Location, NonFiniteFloatPolicy, Options, Spanned};
 
 pub(crate) use cursor::join;
 pub use cursor::{Cursor, Origin};
+use plain::Stop;
 
 use super::finding::Finding;
 
@@ -104,23 +106,48 @@ impl Value {
 /// Reads every document of a file. Documents before one that cannot be parsed are kept.
 pub fn read_documents(file: &Path, text: &[u8], errors: &mut Vec<Finding>) -> Vec<Node> {
     let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
-    if let Err(error) = std::str::from_utf8(text) {
-        let valid = &text[..error.valid_up_to()];
-        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
-        let line = u32::try_from(line).unwrap_or(u32::MAX);
-        let finding = Finding::about_file(file, "not a text file: it contains bytes that are not UTF-8");
-        errors.push(Finding { line, column: 1, ..finding });
-        return Vec::new();
-    }
-    let separators = text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"---")).count();
+    let text = match std::str::from_utf8(text) {
+        Ok(text) => text,
+        Err(error) => {
+            let valid = &text[..error.valid_up_to()];
+            let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+            let line = u32::try_from(line).unwrap_or(u32::MAX);
+            let finding = Finding::about_file(file, "not a text file: it contains bytes that are not UTF-8");
+            errors.push(Finding { line, column: 1, ..finding });
+            return Vec::new();
+        }
+    };
+    let separators = text.split('\n').filter(|line| line.starts_with("---")).count();
     if separators > MAX_DOCUMENTS {
         let message = format!("{separators} documents, at most {MAX_DOCUMENTS} are read");
         errors.push(Finding::about_file(file, message));
         return Vec::new();
     }
     let mut documents = Vec::new();
+    match plain::read(text, MAX_NODES, &mut documents) {
+        Ok(()) => {}
+        Err(Stop::Rare) => return read_everything(file, text, errors),
+        Err(Stop::TooLarge) => {
+            errors.push(too_large(file));
+            return Vec::new();
+        }
+        Err(Stop::Wrong(place, message)) => {
+            let message = format!("cannot be parsed: {}", one_line(&message));
+            errors.push(Finding {
+                line: place.line,
+                column: place.column,
+                ..Finding::about_file(file, message)
+            });
+        }
+    }
+    documents
+}
+
+/// Reads every document of a text, whatever of YAML is in it.
+fn read_everything(file: &Path, text: &str, errors: &mut Vec<Finding>) -> Vec<Node> {
+    let mut documents = Vec::new();
     let mut nodes = 0;
-    let mut reader = text;
+    let mut reader = text.as_bytes();
     for document in serde_saphyr::read_with_options::<_, Node>(&mut reader, options()) {
         match document {
             Ok(node) => {
@@ -135,6 +162,11 @@ pub fn read_documents(file: &Path, text: &[u8], errors: &mut Vec<Finding>) -> Ve
         }
     }
     documents
+}
+
+/// Reads a plain scalar that stands alone.
+fn read_scalar(text: &str) -> Option<Value> {
+    serde_saphyr::from_str_with_options(text, options()).ok()
 }
 
 /// Returns the bounds and the dialect: YAML 1.2, so that `off` and `yes` are texts.

@@ -74,6 +74,10 @@ pub struct Objects {
     pub slices: Vec<Located<EndpointSlice>>,
     /// The policies of both kinds.
     pub policies: Vec<Located<Policy>>,
+    /// What stands in for policies that cannot be read, for whoever remembers no version of them that could.
+    pub stand_ins: Vec<Located<Policy>>,
+    /// How many of the errors are about policies that have a stand-in.
+    pub stood_in_for: usize,
     /// How many objects were found, valid or not.
     pub found: usize,
 }
@@ -108,6 +112,10 @@ impl Objects {
             return;
         }
         self.found += 1;
+        if let "AccessPolicy" | "ClusterAccessPolicy" = kind {
+            self.read_policy(origin, node, kind == "ClusterAccessPolicy", findings);
+            return;
+        }
         let errors = findings.errors.len();
         cursor.find_duplicate_keys(&mut findings.errors);
         if findings.errors.len() > errors {
@@ -117,10 +125,23 @@ impl Objects {
             "Namespace" => push(&mut self.namespaces, origin, node, findings),
             "Pod" => push(&mut self.pods, origin, node, findings),
             "Service" => push(&mut self.services, origin, node, findings),
-            "EndpointSlice" => push(&mut self.slices, origin, node, findings),
-            _ => {
-                if let Some(value) = access_policy::read(&cursor, kind == "ClusterAccessPolicy", findings) {
-                    self.policies.push(Located { value, origin, node });
+            _ => push(&mut self.slices, origin, node, findings),
+        }
+    }
+
+    /// Reads a policy, or notes what stands in for it.
+    fn read_policy(&mut self, origin: Origin, node: Node, cluster_wide: bool, findings: &mut Findings) {
+        let cursor = Cursor::at_object(&origin, &node);
+        let errors = findings.errors.len();
+        cursor.find_duplicate_keys(&mut findings.errors);
+        let sound = findings.errors.len() == errors;
+        let read = sound.then(|| access_policy::read(&cursor, cluster_wide, findings)).flatten();
+        match read {
+            Some(value) => self.policies.push(Located { value, origin, node }),
+            None => {
+                if let Some(value) = access_policy::stand_in::stand_in(&cursor, cluster_wide) {
+                    self.stood_in_for += findings.errors.len() - errors;
+                    self.stand_ins.push(Located { value, origin, node });
                 }
             }
         }

@@ -14,7 +14,7 @@ use super::ledger::{Draft, Ledger, Mesh};
 use super::report::refusal;
 use super::selection::{Selection, exactly};
 use super::source::{Kind, Object, Sources};
-use crate::control::access_policy::fields::check_name;
+use crate::control::fields::check_name;
 use crate::control::finding::{Finding, Findings};
 use list::{Application, List};
 

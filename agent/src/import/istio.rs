@@ -15,7 +15,7 @@ use super::ledger::{Draft, Ledger, Mesh};
 use super::report::refusal;
 use super::selection::{Selection, exactly};
 use super::source::{Kind, Object, Sources, texts};
-use crate::control::access_policy::fields::{self, Fields};
+use crate::control::fields::{self, Fields};
 use crate::control::finding::{Finding, Findings, did_you_mean};
 use crate::control::node::{Cursor, Value};
 use express::{Expressed, express};

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::report::printable;
-use crate::control::access_policy::fields::{self, Fields};
+use crate::control::fields::{self, Fields};
 use crate::control::finding::{Finding, Findings};
 use crate::control::node::{self, Cursor, Node, Origin, Value};
 use crate::control::objects::{required_text, take_items};

@@ -4,7 +4,7 @@ use super::RefusedPacket;
 use crate::dataplane::live::{Direction, Facts};
 use ambit_core::{
     model::WorkloadKey,
-    policy::{Connection, Reason, Verdict},
+    policy::{Connection, DryRun, Reason, Verdict},
     state::Snapshot,
 };
 use arc_swap::ArcSwap;
@@ -51,6 +51,8 @@ struct Inner {
     allowed: BTreeMap<&'static str, u64>,
     denied: BTreeMap<&'static str, u64>,
     audited: BTreeMap<&'static str, u64>,
+    /// By the policy's name, which no change of objects takes back.
+    dry_run: BTreeMap<String, Otherwise>,
     handshakes_refused: u64,
     recent: VecDeque<Denial>,
     second: Option<Instant>,
@@ -67,8 +69,20 @@ pub struct Counts {
     pub denied: BTreeMap<String, u64>,
     /// Connections that were allowed in audit mode, and that strict would refuse.
     pub would_deny: BTreeMap<String, u64>,
+    /// What policies under `dryRun` would have turned, by their names.
+    #[serde(default)]
+    pub dry_run: BTreeMap<String, Otherwise>,
     /// Tunnels whose peer did not prove an identity.
     pub handshakes_refused: u64,
+}
+
+/// How many decisions a policy under `dryRun` would have turned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Otherwise {
+    /// Those that it would have allowed.
+    pub would_allow: u64,
+    /// Those that it would have refused.
+    pub would_deny: u64,
 }
 
 /// Where all decisions of a node are reported.
@@ -92,11 +106,14 @@ impl Decisions {
     pub fn record(&self, facts: &Facts, verdict: &Verdict) {
         for other in &verdict.dry_run {
             let would = if other.allowed { "allow" } else { "deny" };
-            tracing::info!(
-                src.id = %facts.caller.text(), src.addr = %facts.client, dst.addr = %facts.server,
-                dst.pod = %pod_text(facts), policy = %other.policy, rule = other.rule, reason = other.reason.code(),
-                verdict = would, "policy under dryRun would decide otherwise"
-            );
+            self.count_dry_run(other);
+            self.limited(|| {
+                tracing::info!(
+                    src.id = %facts.caller.text(), src.addr = %facts.client, dst.addr = %facts.server,
+                    dst.pod = %pod_text(facts), policy = %other.policy, rule = other.rule, reason = other.reason.code(),
+                    verdict = would, "policy under dryRun would decide otherwise"
+                );
+            });
         }
         if !verdict.allowed {
             return self.deny(facts, verdict.reason.code(), &verdict.summary(), "connection denied");
@@ -107,11 +124,19 @@ impl Decisions {
             if self.may_log() {
                 tracing::info!(
                     src.id = %facts.caller.text(), src.addr = %facts.client, dst.addr = %facts.server,
-                    dst.pod = %pod_text(facts), reason = refusal.reason.code(), why = %refusal.summary(),
+                    dst.pod = %pod_text(facts), policy = refusal.policy.as_ref().map(tracing::field::display),
+                    rule = refusal.rule, reason = refusal.reason.code(), why = %refusal.summary(),
                     verdict = "audit", "connection would be denied"
                 );
             }
         }
+    }
+
+    fn count_dry_run(&self, other: &DryRun) {
+        let mut inner = self.inner();
+        let counts = inner.dry_run.entry(other.policy.to_string()).or_default();
+        let count = if other.allowed { &mut counts.would_allow } else { &mut counts.would_deny };
+        *count += 1;
     }
 
     /// Reports a live connection that a change closes.
@@ -248,6 +273,7 @@ impl Decisions {
             allowed: owned(&inner.allowed),
             denied: owned(&inner.denied),
             would_deny: owned(&inner.audited),
+            dry_run: inner.dry_run.clone(),
             handshakes_refused: inner.handshakes_refused,
         }
     }

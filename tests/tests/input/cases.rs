@@ -16,6 +16,14 @@ pub(crate) struct Case {
     pub(crate) hint: &'static str,
 }
 
+impl Case {
+    /// Whether nothing but a policy cannot be read, whose pods are certain: an agent that starts has something to stand in
+    /// for it.
+    pub(crate) fn is_policy(&self) -> bool {
+        self.text.contains("kind: AccessPolicy")
+    }
+}
+
 /// Every mistake that refuses a whole directory. The pod `shop/server` of the harness has 10.1.0.10.
 pub(crate) const CASES: [Case; 12] = [
     Case {

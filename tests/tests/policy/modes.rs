@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ambit_harness::wait_until;
 
+use crate::changes::hold;
 use crate::world::{ONLY_TWO, PORT, World, expect, policy};
 
 #[test]
@@ -82,7 +83,7 @@ fn audit_refuses_nothing_and_says_what_strict_would() {
     assert_eq!(of("/sa/addition"), 4, "{lines:?}");
     assert_eq!(of("/sa/mathfanboy"), 0, "{lines:?}");
     let line = lines.iter().find(|line| line.contains("/sa/addition")).unwrap();
-    assert!(line.contains("AccessPolicy calc/multiplication"), "{line}");
+    assert!(line.contains("policy=AccessPolicy calc/multiplication"), "{line}");
     let decisions = world.agents[0].status()["connections"]["decisions"].clone();
     assert_eq!(decisions["would_deny"]["no-allow-match"], 8, "{decisions}");
     assert_eq!(decisions["would_deny"]["plaintext-in-strict"], 8, "{decisions}");
@@ -91,22 +92,54 @@ fn audit_refuses_nothing_and_says_what_strict_would() {
 }
 
 #[test]
-fn a_policy_under_dry_run_is_logged_and_never_enforced() {
-    let mut world = World::new("mode-dryrun", "strict", "hello");
-    world.policy(&ONLY_TWO.replace("spec:\n", "spec:\n  dryRun: true\n"));
+fn a_policy_under_dry_run_is_counted_and_logged_and_never_enforced() {
+    let world = World::new("mode-dryrun", "strict", "echo");
     let to = world.multiplication.addr(PORT);
-    expect(&world.addition, to, true);
-    expect(&world.mathfanboy, to, true);
-    world.agents[0].wait_log("under dryRun would decide otherwise");
-    let lines = world.lines("under dryRun");
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    for fact in ["/sa/addition", "AccessPolicy calc/multiplication", "verdict=\"deny\"", "no-allow-match"] {
-        assert!(lines[0].contains(fact), "{fact} in {}", lines[0]);
+    // Within the node, where the kernel decides, and through the tunnel.
+    let callers = [&world.mathfanboy, &world.addition, &world.percentage, &world.substraction];
+    let held: Vec<_> = callers.iter().map(|from| hold(from, to)).collect();
+    let served = |world: &World| {
+        for from in [&world.mathfanboy, &world.addition, &world.percentage, &world.substraction] {
+            let seen = from.connect_with(to, &["--expect", "echo"]);
+            assert!(seen.all_ok(), "{}: {seen:?}", from.name());
+        }
+    };
+    world.policy(&ONLY_TWO.replace("spec:\n", "spec:\n  dryRun: true\n"));
+    served(&world);
+    let counts =
+        |policy: &str| world.agents[0].status()["connections"]["decisions"]["dry_run"][policy].clone();
+    wait_until("both refusals to be counted", Duration::from_secs(5), || {
+        counts("AccessPolicy calc/multiplication")["would_deny"] == 2
+    });
+    let lines = world.lines("under dryRun would decide otherwise");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for who in ["/sa/addition", "/sa/substraction"] {
+        let line = lines.iter().find(|line| line.contains(who)).unwrap();
+        for fact in ["AccessPolicy calc/multiplication", "verdict=\"deny\"", "no-allow-match"] {
+            assert!(line.contains(fact), "{fact} in {line}");
+        }
     }
-    let deny = policy("Deny", "[{from: [{serviceAccounts: [mathfanboy]}]}]");
+    let deny = policy("Deny", "[{from: [{serviceAccounts: [mathfanboy, percentage]}]}]");
     world.policy(&deny.replace("action: Deny", "action: Deny, dryRun: true"));
-    expect(&world.mathfanboy, to, true);
-    world.agents[0].wait_log("AccessPolicy calc/tested");
+    served(&world);
+    wait_until("both denials to be counted", Duration::from_secs(5), || {
+        counts("AccessPolicy calc/tested")["would_deny"] == 2
+    });
+    // An Allow that is not enforced admits nobody: what it would admit is counted, and refused.
+    let nobody = "---\napiVersion: ambit.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {namespace: calc, name: nobody}\n\
+                  spec: {selector: {matchLabels: {app: multiplication}}, rules: []}\n";
+    for mut held in held {
+        assert!(held.is_running(), "no policy under dryRun closes what stands: {}", held.log());
+    }
+    world.policy(&format!("{}{nobody}", ONLY_TWO.replace("spec:\n", "spec:\n  dryRun: true\n")));
+    for from in [&world.mathfanboy, &world.percentage] {
+        expect(from, to, false);
+    }
+    wait_until("what it would admit to be counted", Duration::from_secs(5), || {
+        counts("AccessPolicy calc/multiplication")["would_allow"].as_u64() >= Some(2)
+    });
+    let denied = world.agents[0].status()["connections"]["decisions"]["denied"].clone();
+    assert!(denied["no-allow-match"].as_u64() >= Some(2), "{denied}");
 }
 
 #[test]

@@ -13,14 +13,14 @@ use serde_json::json;
 use crate::cli::check::OutputFormat;
 use crate::cli::input::{UNANSWERED, files};
 use crate::cli::output::print;
-use crate::control::access_policy::fields::check_name;
+use crate::control::fields::check_name;
 use crate::control::file::for_each_text;
 use crate::control::finding::{Finding, Findings};
 use crate::control::objects::Objects;
 use crate::import::{Access, LineKind, Options, Outcome, Sources, import};
 
 /// Arguments of `ambit policy import`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Exit code: 0 when everything is expressed, 1 when something is refused, 2 when the input cannot be read.\n\
                   Lines of the report: `refused` is not written, `differs` is written and means something else, `note` means the same."

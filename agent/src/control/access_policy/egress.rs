@@ -4,12 +4,12 @@
 
 use ambit_core::{EgressRule, Protocol};
 
-use super::fields::{Fields, filled_list};
 use super::rules::{read_cidr, read_ports, read_protocol, values};
+use crate::control::fields::{Fields, filled_list};
 use crate::control::finding::Findings;
 use crate::control::node::Cursor;
 
-const RULE: [&str; 4] = ["cidrs", "exceptCidrs", "ports", "protocol"];
+pub(super) const RULE: [&str; 4] = ["cidrs", "exceptCidrs", "ports", "protocol"];
 
 /// Reads the egress rules of a policy.
 pub(super) fn read(field: &Cursor<'_>, findings: &mut Findings) -> Option<Vec<EgressRule>> {

@@ -5,11 +5,13 @@
 use ambit_core::{Destination, IdentityPattern, Peer, PortRange, Protocol, Rule, ServiceAccount};
 use ipnet::IpNet;
 
-use super::fields::{Fields, check_name, filled_list, flag, list, name, text};
+use crate::control::fields::{Fields, check_name, filled_list, flag, list, name, text};
 use crate::control::finding::Findings;
 use crate::control::node::{Cursor, Value};
 
-const PEER: [&str; 7] =
+pub(super) const RULE: [&str; 2] = ["from", "to"];
+pub(super) const DESTINATION: [&str; 2] = ["protocol", "ports"];
+pub(super) const PEER: [&str; 7] =
     ["serviceAccounts", "namespaces", "identities", "cidrs", "exceptCidrs", "host", "anyone"];
 
 /// Reads the rules of a policy in this namespace; none for a cluster-wide one.
@@ -22,7 +24,7 @@ pub(super) fn read(
 }
 
 fn read_rule(item: &Cursor<'_>, namespace: Option<&str>, findings: &mut Findings) -> Option<Rule> {
-    let fields = Fields::of(item, &["from", "to"], findings)?;
+    let fields = Fields::of(item, &RULE, findings)?;
     let (from, to) = (fields.get("from"), fields.get("to"));
     if from.is_none() && to.is_none() {
         // A mistyped field has been reported already, and is more likely what is wrong.
@@ -195,7 +197,7 @@ pub(super) fn read_cidr(field: &Cursor<'_>, findings: &mut Findings) -> Option<I
 }
 
 fn read_destination(item: &Cursor<'_>, findings: &mut Findings) -> Option<Destination> {
-    let fields = Fields::of(item, &["protocol", "ports"], findings)?;
+    let fields = Fields::of(item, &DESTINATION, findings)?;
     let (protocol, ports) = (fields.get("protocol"), fields.get("ports"));
     if fields.has_unknown {
         return None;
@@ -240,7 +242,11 @@ pub(super) fn read_ports(field: &Cursor<'_>, findings: &mut Findings) -> Option<
 fn parse_range(text: &str) -> Option<PortRange> {
     let port = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        digits.then(|| text.parse::<u16>().ok()).flatten().filter(|port| *port > 0)
+        // A leading zero is octal to some.
+        (digits && !text.starts_with('0'))
+            .then(|| text.parse::<u16>().ok())
+            .flatten()
+            .filter(|port| *port > 0)
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let range = PortRange { first: port(first)?, last: port(last)? };

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 
 use ambit_core::{Requirement, Selector};
 
-use super::fields::{Fields, filled_list, list, text};
+use crate::control::fields::{Fields, filled_list, list, text};
 use crate::control::finding::{Findings, did_you_mean};
 use crate::control::node::{Cursor, Value};
 
-const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
+pub(super) const SELECTOR: [&str; 2] = ["matchLabels", "matchExpressions"];
+pub(super) const REQUIREMENT: [&str; 3] = ["key", "operator", "values"];
+pub(super) const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 
 /// Reads a selector; `{}` selects everything, and nothing at all is an error.
 pub(crate) fn read(field: &Cursor<'_>, findings: &mut Findings) -> Option<Selector> {
@@ -19,7 +21,7 @@ pub(crate) fn read(field: &Cursor<'_>, findings: &mut Findings) -> Option<Select
         findings.error(field.finding("the selector is empty").with_hint(hint));
         return None;
     }
-    let fields = Fields::of(field, &["matchLabels", "matchExpressions"], findings)?;
+    let fields = Fields::of(field, &SELECTOR, findings)?;
     let match_labels = fields.get("matchLabels").map(|labels| read_labels(&labels, findings));
     let match_expressions =
         fields.get("matchExpressions").map(|expressions| list(&expressions, findings, read_requirement));
@@ -46,7 +48,7 @@ fn read_labels(field: &Cursor<'_>, findings: &mut Findings) -> Option<BTreeMap<S
 }
 
 fn read_requirement(item: &Cursor<'_>, findings: &mut Findings) -> Option<Requirement> {
-    let fields = Fields::of(item, &["key", "operator", "values"], findings)?;
+    let fields = Fields::of(item, &REQUIREMENT, findings)?;
     let key = match fields.get("key") {
         Some(key) => text(&key, findings)?.to_owned(),
         None => {

@@ -229,6 +229,32 @@ fn hostile_texts_are_refused_within_bounds() {
 }
 
 #[test]
+fn many_findings_take_no_longer_than_the_file() {
+    let rules: String = (0..100_000)
+        .map(|number| {
+            format!(
+                "- from: [{{serviceAccounts: [a{number}]}}]\n  to: [{{ports: [{}]}}]\n",
+                1 + number % 60_000
+            )
+        })
+        .collect();
+    let twins: String = (0..20_000)
+        .map(|number| format!("---\n{}", RUNNING_POD.replace("name: a", &format!("name: p{number}"))))
+        .collect();
+    let wide = policy("rules:\n- from: [{namespaces: [shop]}]").replace("name: p", "name: wide");
+    let started = Instant::now();
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!("{RUNNING_POD}---\n{wide}---\n{}", policy(&format!("rules:\n{rules}")));
+    fs::write(directory.path().join("in.yaml"), text).unwrap();
+    let loaded = load(directory.path(), "cluster.local", 1).unwrap();
+    assert_eq!(loaded.warnings.len(), crate::control::finding::MAX_FINDINGS_PER_FILE + 1);
+    let found = errors(twins.as_bytes());
+    assert!(found[0].contains("have the same address 10.0.0.1"), "{}", found[0]);
+    // Unoptimised, on a busy machine; what looks at everything for each finding takes minutes.
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+}
+
+#[test]
 fn a_file_that_is_too_large_or_no_file_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("large.yaml");

@@ -19,7 +19,7 @@ use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{Finding, LoadError, Loaded, list, load};
+use super::{Finding, LoadError, Loaded, list, load, load_or_stand_in};
 use crate::observe::rfc3339;
 
 /// How long a directory must be quiet before it is read.
@@ -45,7 +45,7 @@ pub struct SourceStatus {
     pub files: usize,
     /// How many objects they held.
     pub objects: usize,
-    /// Why the directory, as it is now, is not in force; empty when it is.
+    /// Why the directory, as it is now, is not in force, or which of its policies are not; empty when it is.
     pub errors: Vec<String>,
     /// What is probably not meant so in the state in force.
     pub warnings: Vec<String>,
@@ -72,16 +72,33 @@ impl Drop for FileSource {
     }
 }
 
+/// What a watch begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// A valid directory alone: somebody else holds an earlier state in force.
+    Valid,
+    /// A directory in which policies may be invalid: nobody remembers a state of it, and without one nothing would be
+    /// refused.
+    StandIns,
+}
+
 /// Loads a directory and keeps watching it.
 ///
 /// # Errors
 /// When the directory, as it is now, is invalid, or the thread that watches cannot be started.
-pub fn watch(directory: &Path, trust_domain: &str) -> Result<FileSource, LoadError> {
+pub fn watch(directory: &Path, trust_domain: &str, start: Start) -> Result<FileSource, LoadError> {
     let (stop, signals) = mpsc::channel();
     let mut watched = Watched { directory: absolute(directory)?, signals: stop.clone(), watcher: None };
     watched.arm();
-    let (loaded, stamps) = watched.read(trust_domain, 1);
+    let load = match start {
+        Start::Valid => load,
+        Start::StandIns => load_or_stand_in,
+    };
+    let (loaded, stamps) = watched.read(|directory| load(directory, trust_domain, 1));
     let loaded = loaded?;
+    for error in &loaded.errors {
+        error!(problem = %error, "policy refused, and what refuses more is in force in its place");
+    }
     report_warnings(&loaded.warnings);
     let status = Arc::new(status_of(&watched.directory, &loaded));
     let (snapshot_sender, snapshots) = watch::channel(Arc::new(loaded.snapshot));
@@ -129,7 +146,7 @@ fn follow(
         }
         watched.arm();
         let version = publisher.snapshots.borrow().version() + 1;
-        let (loaded, seen) = watched.read(trust_domain, version);
+        let (loaded, seen) = watched.read(|directory| load(directory, trust_domain, version));
         stamps = seen;
         let had_objects = publisher.status.borrow().objects > 0;
         let path = &watched.directory;
@@ -189,7 +206,7 @@ fn status_of(path: &Path, loaded: &Loaded) -> SourceStatus {
         version: loaded.snapshot.version(),
         files: loaded.files,
         objects: loaded.objects,
-        errors: Vec::new(),
+        errors: loaded.errors.iter().map(Finding::to_string).collect(),
         warnings: loaded.warnings.iter().map(Finding::to_string).collect(),
     }
 }
@@ -237,11 +254,11 @@ impl Watched {
     }
 
     /// Reads the directory until it stands still while it is read.
-    fn read(&self, trust_domain: &str, version: u64) -> (Result<Loaded, LoadError>, Stamps) {
+    fn read(&self, load: impl Fn(&Path) -> Result<Loaded, LoadError>) -> (Result<Loaded, LoadError>, Stamps) {
         let mut before = Stamps::take(&self.directory);
         let mut reads = 0;
         loop {
-            let load = || load(&self.directory, trust_domain, version);
+            let load = || load(&self.directory);
             let loaded = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| {
                 let message = "reading the objects failed inside ambit; please report it";
                 Err(LoadError::Invalid(vec![Finding::about_file(&self.directory, message)]))

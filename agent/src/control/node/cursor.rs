@@ -65,6 +65,14 @@ impl<'a> Cursor<'a> {
         items.iter().enumerate().map(move |(index, node)| here.item(index, node))
     }
 
+    /// Stands at one item of this list, without a look at those before it.
+    fn nth(&self, index: usize) -> Option<Self> {
+        match &self.node.value {
+            Value::List(items) => items.get(index).map(|node| self.item(index, node)),
+            _ => None,
+        }
+    }
+
     /// Stands at an item of this list.
     pub(super) fn item(&self, index: usize, node: &'a Node) -> Self {
         Self { node, path: format!("{}[{index}]", self.path), place: node.place, origin: self.origin }
@@ -77,7 +85,7 @@ impl<'a> Cursor<'a> {
         let mut steps = steps.iter();
         for step in steps.by_ref() {
             let next = match index_of(step) {
-                Some(index) => here.items().nth(index),
+                Some(index) => here.nth(index),
                 None => here.field(step),
             };
             let Some(next) = next else {

@@ -2,7 +2,7 @@
 //!
 //! Says which applications are allowed, as Dapr decides it. Knows nothing of service accounts.
 
-use crate::control::access_policy::fields::{self, Fields};
+use crate::control::fields::{self, Fields};
 use crate::control::finding::{Finding, Findings};
 use crate::control::node::{Cursor, Value};
 use crate::import::ledger::Ledger;

@@ -5,7 +5,7 @@
 use ipnet::IpNet;
 
 use super::is_written;
-use crate::control::access_policy::fields::{self, Fields};
+use crate::control::fields::{self, Fields};
 use crate::control::finding::{Finding, Findings, did_you_mean};
 use crate::control::node::Cursor;
 use crate::import::Options;

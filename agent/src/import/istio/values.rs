@@ -6,7 +6,7 @@ use ambit_core::{IdentityPattern, ServiceAccount, SpiffeId};
 use ipnet::IpNet;
 
 use super::rules::Reader;
-use crate::control::access_policy::fields::check_name;
+use crate::control::fields::check_name;
 use crate::control::node::Cursor;
 use crate::import::callers::Pattern;
 use crate::import::{networks, ports};

@@ -6,7 +6,7 @@ use ambit_core::Peer;
 use ipnet::IpNet;
 
 use super::identities;
-use crate::control::access_policy::fields::{self, Fields, check_name};
+use crate::control::fields::{self, Fields, check_name};
 use crate::control::finding::{Finding, Findings};
 use crate::control::node::{Cursor, Value};
 use crate::import::Options;

@@ -10,7 +10,7 @@ use super::authentications::{
     Network, Stop, account, callers, everywhere, identities, is_written, items, networks,
 };
 use super::servers::Server;
-use crate::control::access_policy::fields::{self, Fields};
+use crate::control::fields::{self, Fields};
 use crate::control::access_policy::selector;
 use crate::control::finding::Findings;
 use crate::control::node::{Cursor, Value};

@@ -5,7 +5,7 @@
 
 use ambit_core::{IdentityPattern, ServiceAccount, SpiffeId};
 
-use crate::control::access_policy::fields::check_name;
+use crate::control::fields::check_name;
 use crate::control::finding::Finding;
 use crate::control::node::Cursor;
 use crate::import::Options;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use ambit_core::Selector;
 
 use super::access::Access;
-use crate::control::access_policy::fields::{self, Fields};
+use crate::control::fields::{self, Fields};
 use crate::control::access_policy::selector;
 use crate::control::finding::{Finding, Findings};
 use crate::control::node::{Cursor, Value};

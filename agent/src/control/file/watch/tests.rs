@@ -21,7 +21,7 @@ fn started() -> (TempDir, PathBuf, FileSource) {
     let directory = root.path().join("objects");
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("a.yaml"), pod("a", "10.0.0.1")).unwrap();
-    let source = watch(&directory, "cluster.local").unwrap();
+    let source = watch(&directory, "cluster.local", Start::Valid).unwrap();
     (root, directory, source)
 }
 
@@ -97,7 +97,7 @@ fn a_swapped_link_is_followed() {
     }
     symlink("..1", directory.join("..data")).unwrap();
     symlink("..data/pods.yaml", directory.join("pods.yaml")).unwrap();
-    let source = watch(&directory, "cluster.local").unwrap();
+    let source = watch(&directory, "cluster.local", Start::Valid).unwrap();
     assert!(has("one")(&source.snapshots.borrow()));
     symlink("..2", directory.join("..data_tmp")).unwrap();
     fs::rename(directory.join("..data_tmp"), directory.join("..data")).unwrap();
@@ -146,8 +146,11 @@ fn an_invalid_directory_is_an_error_at_the_start() {
     let (_root, directory, source) = started();
     drop(source);
     fs::write(directory.join("b.yaml"), "kind: [").unwrap();
-    assert!(matches!(watch(&directory, "cluster.local"), Err(LoadError::Invalid(_))));
-    assert!(matches!(watch(&directory.join("none"), "cluster.local"), Err(LoadError::Directory { .. })));
+    assert!(matches!(watch(&directory, "cluster.local", Start::Valid), Err(LoadError::Invalid(_))));
+    assert!(matches!(
+        watch(&directory.join("none"), "cluster.local", Start::Valid),
+        Err(LoadError::Directory { .. })
+    ));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Reads the fields of a mapping strictly: unknown ones, wrong types and empty values are errors.
 //!
-//! Knows nothing about policies beyond that an empty list must not mean everyone.
+//! Knows nothing about what the fields mean beyond that an empty list must not mean everyone.
 
 use crate::control::finding::{Findings, did_you_mean};
 use crate::control::node::{Cursor, Value};
