@@ -55,8 +55,11 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<ExitCode> 
              PATH=\"$PATH\" cargo xtask test`, or `cargo xtask test unit` for the rest"
         );
     }
-    let needs: &[Need] =
-        if wanted.is_empty() { &[Need::Compile, Need::Fuzz] } else { &[Need::Compile, Need::Run, Need::Test, Need::Fuzz] };
+    let needs: &[Need] = if wanted.is_empty() {
+        &[Need::Compile, Need::Fuzz]
+    } else {
+        &[Need::Compile, Need::Run, Need::Test, Need::Fuzz]
+    };
     setup::tools(needs, &Report::terse())?;
     build::object(workspace, &Report::terse())?;
     if filter.is_none() && !request.no_lint {

@@ -206,12 +206,8 @@ impl<'a> Matches<'a> {
 
     /// Returns the policies under `dryRun` that bring about a decision with this reason; `all` select the pod.
     fn dry_run_deciders(&self, reason: Reason, all: &[Arc<Policy>]) -> Vec<DryRun> {
-        let decider = |allowed, (policy, rule): Found<'_>| DryRun {
-            allowed,
-            reason,
-            policy: policy.id.clone(),
-            rule,
-        };
+        let decider =
+            |allowed, (policy, rule): Found<'_>| DryRun { allowed, reason, policy: policy.id.clone(), rule };
         let under_dry_run = |(policy, _): &&Found<'_>| policy.dry_run;
         match reason {
             Reason::DenyMatch => {

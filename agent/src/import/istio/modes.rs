@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use ambit_core::{Mode, Selector};
 
 use super::{is_written, read_selector};
-use crate::control::fields::{self, Fields};
 use crate::control::convert::MODE_LABEL;
+use crate::control::fields::{self, Fields};
 use crate::control::finding::{Findings, did_you_mean};
 use crate::control::node::Cursor;
 use crate::import::Options;

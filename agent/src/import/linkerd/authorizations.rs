@@ -10,8 +10,8 @@ use super::authentications::{
     Network, Stop, account, callers, everywhere, identities, is_written, items, networks,
 };
 use super::servers::Server;
-use crate::control::fields::{self, Fields};
 use crate::control::access_policy::selector;
+use crate::control::fields::{self, Fields};
 use crate::control::finding::Findings;
 use crate::control::node::{Cursor, Value};
 use crate::import::Options;

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use ambit_core::Selector;
 
 use super::access::Access;
-use crate::control::fields::{self, Fields};
 use crate::control::access_policy::selector;
+use crate::control::fields::{self, Fields};
 use crate::control::finding::{Finding, Findings};
 use crate::control::node::{Cursor, Value};
 use crate::import::ledger::Ledger;

@@ -189,7 +189,7 @@ fn other_ports_keep_their_default() {
         assert_eq!(outcome.refused, 0);
         check(&outcome, WEB, calls);
         // A pod without a Server.
-        let db = calls.replace("to 80 no", "to 80 yes").replace("shop/a to 80 yes", "shop/a to 80 yes");
+        let db = calls.replace("to 80 no", "to 80 yes");
         let db = if policy.contains("unauthenticated") || policy == "audit" {
             db
         } else {

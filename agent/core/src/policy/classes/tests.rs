@@ -6,9 +6,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::evaluate;
 use crate::model::{Egress, Mode};
 use crate::policy::egress::tests::{pod, policy};
+use crate::policy::evaluate;
 use crate::policy::{Action, Destination, EgressRule, Peer, Rule};
 
 /// Addresses that lie close to each other, so that networks overlap.

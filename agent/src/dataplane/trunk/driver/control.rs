@@ -8,12 +8,7 @@ use crate::{
     },
     identity::tls::Secured,
 };
-use std::{
-    io,
-    pin::Pin,
-    task::Context,
-    time::Duration,
-};
+use std::{io, pin::Pin, task::Context, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, sleep},

@@ -1,7 +1,8 @@
 //! The driver's turn: read, pass on, read from applications, write; again until nothing moves.
 
 use super::{
-    Control, Driver, Entry, Frame, MAX_CONTROL, PINGS, ROUNDS, Reading, Role, Secured, Stop, Stream, TrunkError,
+    Control, Driver, Entry, Frame, MAX_CONTROL, PINGS, ROUNDS, Reading, Role, Secured, Stop, Stream,
+    TrunkError,
 };
 use crate::{
     dataplane::trunk::{Ended, outbox::Outbox},
