@@ -197,7 +197,7 @@ fn target(
     let telling = TELLING.iter().find_map(|key| {
         let value = first.labels.get(*key)?;
         let has = |pod: &&&Object| pod.labels.get(*key) == Some(value);
-        (with.iter().all(|pod| has(pod)) && pods.iter().filter(has).count() == with.len())
+        (with.iter().all(&has) && pods.iter().filter(has).count() == with.len())
             .then(|| ((*key).to_owned(), value.clone()))
     });
     let Some((key, value)) = telling else {
