@@ -25,6 +25,8 @@ pub use links::{Links, links};
 pub use listen::ListenError;
 pub use netns::{Home, Netns, NetnsError};
 pub use proof::{ProofError, canaries};
+#[cfg(feature = "bench")]
+pub use trunk::measured;
 pub use workers::Workers;
 
 use crate::{identity::store::IdentityStore, observe::Decisions};

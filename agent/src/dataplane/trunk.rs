@@ -7,6 +7,8 @@
 
 mod driver;
 mod frame;
+#[cfg(feature = "bench")]
+pub mod measured;
 mod outbox;
 mod stream;
 
