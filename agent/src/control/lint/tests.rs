@@ -122,8 +122,9 @@ fn an_allow_that_another_one_makes_void_is_named() {
         let expected = "spec.rules: the rules change nothing: AccessPolicy shop/a-wide admits to the same pods whomever they \
                         admit; Allow policies add up: to restrict callers, narrow AccessPolicy shop/a-wide";
         let told = found.iter().any(|line| line == expected);
-        let others: Vec<&String> = found.iter().filter(|line| line.contains("change nothing")).collect();
-        assert_eq!((told, others.len()), (void, usize::from(void)), "{wide}\n{narrow}\n{found:#?}");
+        // The other way around it may hold too, and is another warning; never both.
+        let named = found.iter().filter(|line| line.contains("change nothing")).count();
+        assert!(told == void && named <= 1, "{wide}\n{narrow}\n{found:#?}");
     }
     let twice = format!(
         "{POD}{0}{1}",
