@@ -124,3 +124,42 @@ async fn look_for_work() -> bool {
         tokio::task::yield_now().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::HashSet, future::pending};
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn every_thread_has_its_turn_and_ends_with_the_workers() {
+        let workers = Workers::start().unwrap();
+        let mut threads = HashSet::new();
+        let mut carried = Vec::new();
+        for _ in 0..workers.handles.len() {
+            let worker = workers.next();
+            threads.insert(worker.spawn(async { thread::current().id() }).await.unwrap());
+            let (held, dropped) = oneshot::channel::<()>();
+            worker.spawn(async move {
+                pending::<()>().await;
+                drop(held);
+            });
+            carried.push(dropped);
+        }
+        assert_eq!(threads.len(), workers.handles.len());
+        drop(workers);
+        for dropped in carried {
+            assert!(dropped.await.is_err(), "nothing was sent");
+        }
+    }
+
+    #[tokio::test]
+    async fn lingering_ends_when_nothing_is_carried() {
+        worked();
+        poll_fn(work_done).await;
+        assert!(!look_for_work().await, "nobody carried anything");
+        // What is carried meanwhile is noticed, and is not waited for.
+        worked();
+        assert!(look_for_work().await);
+    }
+}
