@@ -163,7 +163,7 @@ impl Parts {
             decisions,
             Arc::clone(&self.home),
             self.options.cluster.clone(),
-            Workers::start().context("start the threads that carry connections")?,
+            Workers::start(self.options.busy_poll).context("start the threads that carry connections")?,
         ))
     }
 }

@@ -93,21 +93,15 @@ impl Objects {
     }
 
     /// Reads one object, or the objects of a list.
-    fn read_object(&mut self, origin: Origin, mut node: Node, findings: &mut Findings) {
+    fn read_object(&mut self, origin: Origin, node: Node, findings: &mut Findings) {
         let cursor = Cursor::at_object(&origin, &node);
         let Some(kind) = recognise(&cursor, findings) else {
             self.found += 1;
             return;
         };
         if kind == "List" {
-            let is_list =
-                cursor.field("items").is_some_and(|items| matches!(items.node.value, Value::List(_)));
-            if !is_list {
-                findings.error(cursor.follow(&["items"]).finding("a List needs a list of `items`"));
-            }
-            for (index, item) in take_items(&mut node).into_iter().enumerate() {
-                let prefix = format!("{}[{index}]", node::join(&origin.prefix, "items"));
-                self.read_object(Origin { file: Arc::clone(&origin.file), prefix }, item, findings);
+            for (origin, item) in items(&origin, node, findings) {
+                self.read_object(origin, item, findings);
             }
             return;
         }
@@ -212,14 +206,26 @@ pub(crate) fn required_text<'a>(cursor: &Cursor<'a>, key: &str, findings: &mut F
     }
 }
 
-/// Takes the items out of a list, so that none is copied.
-pub(crate) fn take_items(node: &mut Node) -> Vec<Node> {
-    let Value::Map(entries) = &mut node.value else { return Vec::new() };
-    let items = entries.iter_mut().find(|entry| entry.key == "items");
-    match items.map(|entry| std::mem::replace(&mut entry.node.value, Value::Null)) {
+/// Takes the objects out of a List, so that none is copied, each with where it stands.
+pub(crate) fn items(origin: &Origin, mut list: Node, findings: &mut Findings) -> Vec<(Origin, Node)> {
+    let found = match &mut list.value {
+        Value::Map(entries) => entries.iter_mut().find(|entry| entry.key == "items"),
+        _ => None,
+    };
+    let items = match found.map(|entry| std::mem::replace(&mut entry.node.value, Value::Null)) {
         Some(Value::List(items)) => items,
-        _ => Vec::new(),
-    }
+        _ => {
+            let cursor = Cursor::at_object(origin, &list);
+            findings.error(cursor.follow(&["items"]).finding("a List needs a list of `items`"));
+            Vec::new()
+        }
+    };
+    let prefix = node::join(&origin.prefix, "items");
+    let place = |(index, item)| {
+        let (file, prefix) = (Arc::clone(&origin.file), format!("{prefix}[{index}]"));
+        (Origin { file, prefix }, item)
+    };
+    items.into_iter().enumerate().map(place).collect()
 }
 
 /// Returns the namespace of an object.

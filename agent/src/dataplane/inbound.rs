@@ -256,7 +256,11 @@ impl PeerTunnel {
         let (trunk, driver) = Trunk::accept(secured, move |asked, reply| {
             let Some(place) = caller.pod.place() else { return reply.pass() };
             let held = (place, caller.plane.carried.enter());
-            caller.answer(asked, reply, held);
+            if reply.may_be_at_once() {
+                return caller.answer(asked, reply, held);
+            }
+            let caller = Arc::clone(&caller);
+            tokio::spawn(async move { caller.answer(asked, reply, held) });
         });
         let mut driver = std::pin::pin!(driver);
         let mut leaving = std::pin::pin!(self.until_leaving(expiry, || trunk.streams()));

@@ -216,10 +216,16 @@ pub(crate) struct Asked {
 pub(crate) struct Reply {
     commands: mpsc::WeakUnboundedSender<Command>,
     stream: u32,
+    at_once: bool,
     answered: bool,
 }
 
 impl Reply {
+    /// Tells whether the answer may be found where it is asked for; else it is left to a task.
+    pub(crate) fn may_be_at_once(&self) -> bool {
+        self.at_once
+    }
+
     /// Carries the stream.
     pub(crate) fn accept(mut self, carried: Carried) {
         self.send(Command::Accept { stream: self.stream, carried });

@@ -27,11 +27,12 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts a thread per core that this process may use.
+    /// Starts a thread per core that this process may use. One that has just carried something looks for more for
+    /// `busy_poll` before it sleeps.
     ///
     /// # Errors
     /// When the system gives no thread or no epoll instance.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(busy_poll: Duration) -> io::Result<Self> {
         let (until, ended) = watch::channel(());
         let mut handles = Vec::new();
         for number in 0..thread::available_parallelism().map_or(1, NonZero::get) {
@@ -39,7 +40,7 @@ impl Workers {
             handles.push(runtime.handle().clone());
             let mut ended = ended.clone();
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                runtime.spawn(linger());
+                runtime.spawn(linger(busy_poll));
                 // Nothing is ever sent: the wait ends with the sender.
                 let _ = runtime.block_on(ended.changed());
             })?;
@@ -53,9 +54,6 @@ impl Workers {
     }
 }
 
-/// How long a thread whose last work has just been done looks for more before it sleeps: waking a core that sleeps
-/// costs a short exchange more time than all that the agent does for it.
-const LINGER: Duration = Duration::from_micros(200);
 /// For how long others may have run on the core meanwhile: where they want it for longer, it does not sleep anyway.
 const GIVEN: Duration = Duration::from_micros(60);
 /// After lingering in vain, so many times as often work is let pass without it, doubled each time.
@@ -81,15 +79,18 @@ pub(super) fn worked() {
     });
 }
 
-/// Keeps this thread's core awake for a moment after each piece of work, as long as that proves useful and nobody else
-/// wants the core.
-async fn linger() {
+/// Keeps this thread's core awake for up to `time` after each piece of work, as long as that proves useful and nobody else
+/// wants the core: waking one that sleeps costs a short exchange more time than all that the agent does for it.
+async fn linger(time: Duration) {
+    if time.is_zero() {
+        return;
+    }
     let mut vain: u32 = 0;
     loop {
         for _ in 0..=vain {
             poll_fn(work_done).await;
         }
-        vain = match look_for_work().await {
+        vain = match look_for_work(time).await {
             true => 0,
             false => (2 * vain + 1).min(MOST_PASSED),
         };
@@ -108,7 +109,7 @@ fn work_done(context: &mut Context<'_>) -> Poll<()> {
 }
 
 /// Looks for work without sleeping; tells whether there was some before others wanted the core, or time was up.
-async fn look_for_work() -> bool {
+async fn look_for_work(time: Duration) -> bool {
     let (mut found, mut since, mut given) = (false, Instant::now(), Duration::ZERO);
     loop {
         let before = Instant::now();
@@ -118,7 +119,7 @@ async fn look_for_work() -> bool {
             (found, since, given) = (true, now, Duration::ZERO);
         }
         given += now - before;
-        if given > GIVEN || now - since > LINGER {
+        if given > GIVEN || now - since > time {
             return found;
         }
         tokio::task::yield_now().await;
@@ -133,7 +134,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_thread_has_its_turn_and_ends_with_the_workers() {
-        let workers = Workers::start().unwrap();
+        let workers = Workers::start(Duration::ZERO).unwrap();
         let mut threads = HashSet::new();
         let mut carried = Vec::new();
         for _ in 0..workers.handles.len() {
@@ -155,11 +156,12 @@ mod tests {
 
     #[tokio::test]
     async fn lingering_ends_when_nothing_is_carried() {
+        let time = Duration::from_micros(200);
         worked();
         poll_fn(work_done).await;
-        assert!(!look_for_work().await, "nobody carried anything");
+        assert!(!look_for_work(time).await, "nobody carried anything");
         // What is carried meanwhile is noticed, and is not waited for.
         worked();
-        assert!(look_for_work().await);
+        assert!(look_for_work(time).await);
     }
 }

@@ -10,7 +10,7 @@ use super::report::printable;
 use crate::control::fields::{self, Fields};
 use crate::control::finding::{Finding, Findings};
 use crate::control::node::{self, Cursor, Node, Origin, Value};
-use crate::control::objects::{required_text, take_items};
+use crate::control::objects::{items, required_text};
 
 /// The most objects of other meshes: each is compared with others of its namespace.
 const MAX_OBJECTS: usize = 5_000;
@@ -165,7 +165,7 @@ impl Sources {
         self.of(kind).find(|object| object.namespace == namespace && object.name == name)
     }
 
-    fn read_object(&mut self, origin: Origin, mut node: Node, findings: &mut Findings) {
+    fn read_object(&mut self, origin: Origin, node: Node, findings: &mut Findings) {
         let cursor = Cursor::at_object(&origin, &node);
         if !matches!(cursor.node.value, Value::Map(_)) {
             let found = cursor.node.value.describe();
@@ -177,14 +177,8 @@ impl Sources {
         let version = required_text(&cursor, "apiVersion", findings).map(str::to_owned);
         let (Some(word), Some(api_version)) = (word, version) else { return };
         if word == "List" {
-            let is_list =
-                cursor.field("items").is_some_and(|items| matches!(items.node.value, Value::List(_)));
-            if !is_list {
-                findings.error(cursor.follow(&["items"]).finding("a List needs a list of `items`"));
-            }
-            for (index, item) in take_items(&mut node).into_iter().enumerate() {
-                let prefix = format!("{}[{index}]", node::join(&origin.prefix, "items"));
-                self.read_object(Origin { file: Arc::clone(&origin.file), prefix }, item, findings);
+            for (origin, item) in items(&origin, node, findings) {
+                self.read_object(origin, item, findings);
             }
             return;
         }

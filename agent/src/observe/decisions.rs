@@ -10,7 +10,7 @@ use ambit_core::{
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
@@ -51,7 +51,7 @@ struct Inner {
     allowed: BTreeMap<&'static str, u64>,
     denied: BTreeMap<&'static str, u64>,
     audited: BTreeMap<&'static str, u64>,
-    /// By the policy's name, which no change of objects takes back.
+    /// By the policy's name, of `MAX_DRY_RUN` at most.
     dry_run: BTreeMap<String, Otherwise>,
     handshakes_refused: u64,
     recent: VecDeque<Denial>,
@@ -84,6 +84,9 @@ pub struct Otherwise {
     /// Those that it would have refused.
     pub would_deny: u64,
 }
+
+/// Policies under `dryRun` that are counted; with more, those that are gone make room.
+const MAX_DRY_RUN: usize = 1024;
 
 /// Where all decisions of a node are reported.
 pub struct Decisions {
@@ -134,7 +137,17 @@ impl Decisions {
 
     fn count_dry_run(&self, other: &DryRun) {
         let mut inner = self.inner();
-        let counts = inner.dry_run.entry(other.policy.to_string()).or_default();
+        let policy = other.policy.to_string();
+        if inner.dry_run.len() >= MAX_DRY_RUN && !inner.dry_run.contains_key(&policy) {
+            let snapshot = self.state.load();
+            let known: HashSet<String> =
+                snapshot.policies().iter().map(|policy| policy.id.to_string()).collect();
+            inner.dry_run.retain(|policy, _| known.contains(policy));
+            if inner.dry_run.len() >= MAX_DRY_RUN {
+                return;
+            }
+        }
+        let counts = inner.dry_run.entry(policy).or_default();
         let count = if other.allowed { &mut counts.would_allow } else { &mut counts.would_deny };
         *count += 1;
     }
@@ -300,4 +313,29 @@ fn pod_text(facts: &Facts) -> String {
 /// Returns `time` as RFC 3339, in UTC.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ambit_core::policy::PolicyId;
+
+    #[test]
+    fn policies_that_come_and_go_under_dry_run_take_bounded_room() {
+        let decisions = Decisions::new(Arc::new(ArcSwap::from_pointee(Snapshot::empty())));
+        let turned = |number: usize| DryRun {
+            allowed: false,
+            reason: Reason::DenyMatch,
+            policy: PolicyId { namespace: None, name: format!("p{number}") },
+            rule: None,
+        };
+        for number in 0..3 * MAX_DRY_RUN {
+            decisions.count_dry_run(&turned(number));
+            decisions.count_dry_run(&turned(number));
+        }
+        let counts = decisions.counts().dry_run;
+        assert!(counts.len() <= MAX_DRY_RUN, "{}", counts.len());
+        let last = counts.get(&turned(3 * MAX_DRY_RUN - 1).policy.to_string());
+        assert_eq!(last.map(|counts| counts.would_deny), Some(2), "those of now are counted");
+    }
 }

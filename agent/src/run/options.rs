@@ -58,6 +58,10 @@ pub struct AgentOptions {
     /// again, as the kubelet does
     #[arg(long)]
     pub stay_after_hand_over: bool,
+    /// How long a thread that has just carried something looks for more before it sleeps, while nobody else wants its
+    /// core; 0s where the agent's CPU is limited
+    #[arg(long, value_name = "DURATION", default_value = "200us", value_parser = busy_poll)]
+    pub busy_poll: Duration,
     /// Name of the cluster, as peers see it
     #[arg(long, value_name = "NAME", default_value = "Kubernetes")]
     pub cluster: String,
@@ -116,6 +120,15 @@ fn drain_time(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+fn busy_poll(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_millis(10);
+    let time = humantime::parse_duration(text).map_err(|error| format!("{error}; write 200us or 0s"))?;
+    if time > LONGEST {
+        return Err("10ms is the longest: it is time in which a core does not sleep".to_owned());
+    }
+    Ok(time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,5 +153,12 @@ mod tests {
         assert_eq!(drain_time("5m"), Ok(Duration::from_secs(300)));
         assert!(drain_time("2years").is_err());
         assert!(drain_time("30").is_err());
+    }
+
+    #[test]
+    fn busy_polling_may_be_off_and_is_short() {
+        assert_eq!(busy_poll("0s"), Ok(Duration::ZERO));
+        assert_eq!(busy_poll("200us"), Ok(Duration::from_micros(200)));
+        assert!(busy_poll("1s").is_err());
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ipnet::IpNet;
 
@@ -15,28 +15,23 @@ use super::verdict::Verdict;
 use super::{IdentityPattern, Peer, Policy, Rule};
 use crate::identity::SpiffeId;
 
-/// Policies in the order of their names, with an index by caller.
+/// Policies in the order of their names, with an index by caller that is made when it is first asked: a node decides for
+/// few of the pods that it knows.
 #[derive(Debug, Default)]
 pub struct PolicySet {
     policies: Vec<Arc<Policy>>,
-    callers: Callers,
+    callers: OnceLock<Callers>,
     first_allow: Option<usize>,
     dry_run: bool,
 }
 
 impl PolicySet {
-    /// Orders and indexes policies.
+    /// Orders policies.
     pub fn new(mut policies: Vec<Arc<Policy>>) -> Self {
         policies.sort_by(|left, right| left.id.cmp(&right.id));
-        let mut callers = Callers::default();
-        for (position, policy) in policies.iter().enumerate().filter(|(_, policy)| !policy.egress_only) {
-            for rule in &policy.rules {
-                callers.add(position, rule);
-            }
-        }
         let first_allow = policies.iter().position(|policy| policy.is_enforced_allow());
         let dry_run = policies.iter().any(|policy| policy.dry_run && !policy.egress_only);
-        Self { policies, callers, first_allow, dry_run }
+        Self { policies, callers: OnceLock::new(), first_allow, dry_run }
     }
 
     /// Decides about a connection to a pod that these policies select.
@@ -46,7 +41,8 @@ impl PolicySet {
 
     /// Returns what has to be weighed for every call of this source.
     pub(super) fn relevant(&self, source: &Source<'_>) -> Relevant<'_> {
-        let candidates = self.callers.of(source).into_iter().map(|position| &*self.policies[position]);
+        let callers = self.callers.get_or_init(|| Callers::of_rules(&self.policies));
+        let candidates = callers.of(source).into_iter().map(|position| &*self.policies[position]);
         Relevant {
             candidates: candidates.collect(),
             first_allow: self.first_allow.map(|position| &*self.policies[position]),
@@ -100,6 +96,14 @@ struct Named {
 }
 
 impl Callers {
+    fn of_rules(policies: &[Arc<Policy>]) -> Self {
+        let mut callers = Self::default();
+        for (position, policy) in policies.iter().enumerate().filter(|(_, policy)| !policy.egress_only) {
+            policy.rules.iter().for_each(|rule| callers.add(position, rule));
+        }
+        callers
+    }
+
     fn add(&mut self, position: usize, rule: &Rule) {
         match &rule.from {
             None => self.any.push(position),

@@ -37,6 +37,9 @@ const MAX_CONTROL: usize = 256 * 1024;
 /// Pieces of one stream that are passed on with one write.
 const PIECES: usize = 64;
 
+/// Streams that are decided upon in one turn: the rest of a burst takes its turns with the node's other connections.
+const AT_ONCE: usize = 64;
+
 /// The side of a trunk.
 pub(super) enum Role {
     /// It opens streams.
@@ -68,6 +71,8 @@ pub(crate) struct Driver<S> {
     control: Control,
     /// The last stream that either side opened.
     last: u32,
+    /// Streams that were asked for in this turn.
+    asked: usize,
     /// Streams whose answer is being found.
     deciding: usize,
     /// This side has said that it leaves.
@@ -106,6 +111,7 @@ impl<S> Driver<S> {
             held: Vec::new(),
             control: Control::new(),
             last: 0,
+            asked: 0,
             deciding: 0,
             leaving: false,
             released: false,
@@ -348,7 +354,9 @@ impl<S> Driver<S> {
             return Ok(());
         }
         self.deciding += 1;
-        accept(asked, Reply { commands: self.commands.clone(), stream: id, answered: false });
+        self.asked += 1;
+        let (commands, at_once) = (self.commands.clone(), self.asked <= AT_ONCE);
+        accept(asked, Reply { commands, stream: id, at_once, answered: false });
         self.insert(id, Phase::Deciding, None);
         // Mostly it is decided already: the application has the bytes before the next stream is looked at.
         while let Ok(command) = self.orders.try_recv() {

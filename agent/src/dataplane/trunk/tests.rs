@@ -205,3 +205,23 @@ async fn a_called_side_never_has_more_streams_than_agreed() {
     }
     assert_eq!(asked, MAX_STREAMS);
 }
+
+#[tokio::test]
+async fn a_burst_of_streams_is_not_decided_upon_at_once() {
+    let (mut peer, far) = testing::secured().await;
+    let (told, mut asked) = mpsc::unbounded_channel();
+    let (_called, driver) = Trunk::accept(far, move |_, reply| {
+        drop(told.send(reply.may_be_at_once()));
+        // The stream is gone at once, so that their number bounds nothing.
+        reply.refuse(401);
+    });
+    tokio::spawn(driver);
+    let opens: Vec<_> = (1..=500).map(|stream| Frame::Open { stream, port: 80, client_port: 4000 }).collect();
+    say(&mut peer, &opens).await;
+    let mut at_once = 0;
+    for _ in &opens {
+        at_once += usize::from(timeout(PATIENCE, asked.recv()).await.unwrap().unwrap());
+    }
+    // They came in one record, and were looked at in one turn.
+    assert_eq!(at_once, 64);
+}

@@ -83,6 +83,9 @@ pub(super) struct Reader<'r, 'a> {
     pub(super) refusals: Vec<Finding>,
 }
 
+/// A field, its list, and the texts in it with their places.
+type List<'a> = (&'static str, Cursor<'a>, Vec<(Cursor<'a>, &'a str)>);
+
 impl<'r, 'a> Reader<'r, 'a> {
     pub(super) fn new(
         object: &'a Object,
@@ -137,18 +140,27 @@ impl<'r, 'a> Reader<'r, 'a> {
         Some(Rule { at: at.clone(), sources, operations, written })
     }
 
-    fn source(&mut self, item: &Cursor<'a>, source: &mut Source<'a>) {
-        let Some(field) = self.inside(item, "source") else { return };
-        let Some(known) = Fields::of(&field, &SOURCE, self.findings) else { return };
-        let mut says_something = false;
-        for key in SOURCE {
+    /// Returns the lists of texts that are written and say something, each with its field.
+    fn lists(&mut self, known: &Fields<'a>, keys: &[&'static str]) -> Vec<List<'a>> {
+        let mut lists = Vec::new();
+        for key in keys {
             let Some(list) = known.get(key).filter(is_written) else { continue };
             let values = self.texts(&list);
             if values.is_empty() {
                 self.report.note(self.object, &list, "an empty list says nothing in Istio, and is left out");
-                continue;
+            } else {
+                lists.push((*key, list, values));
             }
-            says_something = true;
+        }
+        lists
+    }
+
+    fn source(&mut self, item: &Cursor<'a>, source: &mut Source<'a>) {
+        let Some(field) = self.inside(item, "source") else { return };
+        let Some(known) = Fields::of(&field, &SOURCE, self.findings) else { return };
+        let lists = self.lists(&known, &SOURCE);
+        let says_something = !lists.is_empty();
+        for (key, list, values) in lists {
             match key {
                 "requestPrincipals" | "notRequestPrincipals" | "remoteIpBlocks" | "notRemoteIpBlocks" => {
                     source.requests.push(list);
@@ -223,15 +235,9 @@ impl<'r, 'a> Reader<'r, 'a> {
     fn operation(&mut self, item: &Cursor<'a>, operation: &mut Operation<'a>) {
         let Some(field) = self.inside(item, "operation") else { return };
         let Some(known) = Fields::of(&field, &OPERATION, self.findings) else { return };
-        let mut says_something = false;
-        for key in OPERATION {
-            let Some(list) = known.get(key).filter(is_written) else { continue };
-            let values = self.texts(&list);
-            if values.is_empty() {
-                self.report.note(self.object, &list, "an empty list says nothing in Istio, and is left out");
-                continue;
-            }
-            says_something = true;
+        let lists = self.lists(&known, &OPERATION);
+        let says_something = !lists.is_empty();
+        for (key, list, values) in lists {
             match key {
                 "ports" | "notPorts" => self.ports(operation, key == "notPorts", &values),
                 _ => operation.requests.push(list),

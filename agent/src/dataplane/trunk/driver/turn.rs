@@ -167,6 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn poll_turn(&mut self, context: &mut Context<'_>) -> Ended {
+        self.asked = 0;
         self.poll_pings(context)?;
         for _ in 0..ROUNDS {
             let mut moved = self.poll_orders(context);
