@@ -72,6 +72,8 @@ fn compile(workspace: &Workspace, toolchain: &BpfToolchain) -> Result<()> {
         .args(["--color", if io::stderr().is_terminal() { "always" } else { "never" }])
         .env("CARGO_TARGET_DIR", workspace.target().join("bpf"))
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
+        // The linker of BPF programs sees the whole program anyway.
+        .env("CARGO_PROFILE_RELEASE_LTO", "false")
         .env("RUSTC_BOOTSTRAP", "1")
         .stdin(Stdio::null())
         .stdout(io::stderr())

@@ -12,7 +12,7 @@ use super::{
     trunk::{Carried, Outcome, Trunk},
     tunnel::{self, ANSWER_TIMEOUT, Lease, Tunnel, TunnelError},
 };
-use crate::identity::tls;
+use crate::identity::{store::WorkloadIdentity, tls};
 use ambit_abi::{TUNNEL_PORT, flow_kind};
 use ambit_core::{
     model::{Service, Workload},
@@ -131,7 +131,7 @@ impl Attempt<'_> {
                 (Route::Direct { .. }, Some((ip, error))) if is_enrolled(&snapshot, ip) => (ip, error),
                 (Route::Direct { address, service }, _) => {
                     let service = service.or_else(|| self.service(&snapshot));
-                    return self.direct(socket, address, service.as_deref()).await;
+                    return Box::pin(self.direct(socket, address, service.as_deref())).await;
                 }
                 (Route::Tunnel { address, destination, service }, _) => {
                     let service = service.or_else(|| self.service(&snapshot));
@@ -229,7 +229,18 @@ impl Attempt<'_> {
             let carried = Carried::new(socket, permit, Direction::Outbound, held);
             return self.through(&trunk, address.port(), carried).await;
         }
-        let end = match self.connect(&lease, address, service).await {
+        Box::pin(self.in_http2(socket, lease, facts, service)).await
+    }
+
+    /// Carries the connection in an HTTP/2 tunnel, until it ends.
+    async fn in_http2(
+        &self,
+        socket: Socket,
+        lease: Lease,
+        facts: Facts,
+        service: Option<&Service>,
+    ) -> Result<(), Failure> {
+        let end = match self.connect(&lease, facts.server, service).await {
             Ok(end) => end,
             Err(error) => return Err((error, Some(socket))),
         };
@@ -285,22 +296,31 @@ impl Attempt<'_> {
             address: address.ip(),
             destination: destination.identity.clone(),
         };
-        let open = || async {
-            let agent = SocketAddr::new(address.ip(), TUNNEL_PORT);
-            let stream =
-                dial(&self.plane.kernel, &self.pod.netns, agent, None).await.map_err(TunnelError::Dial)?;
-            tunnel::end_in_order(&stream).map_err(TunnelError::Dial)?;
-            let config = identity.client_config(&destination.identity);
-            let handshake = async {
-                let (stream, _peer) = tls::connect(stream, config).await.map_err(TunnelError::Tls)?;
-                Tunnel::open(stream, identity.serial.clone(), &self.plane.tunnels)
-                    .await
-                    .map_err(TunnelError::Http)
-            };
-            tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
-                .await
-                .map_err(|_| TunnelError::Timeout(HANDSHAKE_TIMEOUT))?
-        };
+        // Most connections find a tunnel that stands: those that do not carry the handshake's state themselves.
+        let open = || Box::pin(self.open(address.ip(), destination, &identity));
         self.plane.pool.lease(&key, &identity.serial, open).await
+    }
+
+    /// Opens a tunnel to the agent of `destination`, which answers at `address`.
+    async fn open(
+        &self,
+        address: IpAddr,
+        destination: &Workload,
+        identity: &WorkloadIdentity,
+    ) -> Result<Tunnel, TunnelError> {
+        let agent = SocketAddr::new(address, TUNNEL_PORT);
+        let stream =
+            dial(&self.plane.kernel, &self.pod.netns, agent, None).await.map_err(TunnelError::Dial)?;
+        tunnel::end_in_order(&stream).map_err(TunnelError::Dial)?;
+        let config = identity.client_config(&destination.identity);
+        let handshake = async {
+            let (stream, _peer) = tls::connect(stream, config).await.map_err(TunnelError::Tls)?;
+            Tunnel::open(stream, identity.serial.clone(), &self.plane.tunnels)
+                .await
+                .map_err(TunnelError::Http)
+        };
+        tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
+            .await
+            .map_err(|_| TunnelError::Timeout(HANDSHAKE_TIMEOUT))?
     }
 }

@@ -19,7 +19,11 @@ impl Default for Tally {
 impl Tally {
     /// Counts one more.
     pub(crate) fn enter(&self) -> Counted {
-        self.0.send_modify(|count| *count += 1);
+        // Nobody waits for more of them.
+        self.0.send_if_modified(|count| {
+            *count += 1;
+            false
+        });
         Counted(self.0.clone())
     }
 
@@ -37,7 +41,10 @@ impl Tally {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        self.0.send_if_modified(|count| {
+            *count -= 1;
+            *count == 0
+        });
     }
 }
 

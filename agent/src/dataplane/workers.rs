@@ -54,8 +54,6 @@ impl Workers {
     }
 }
 
-/// For how long others may have run on the core meanwhile: where they want it for longer, it does not sleep anyway.
-const GIVEN: Duration = Duration::from_micros(60);
 /// After lingering in vain, so many times as often work is let pass without it, doubled each time.
 const MOST_PASSED: u32 = 256;
 
@@ -79,8 +77,8 @@ pub(super) fn worked() {
     });
 }
 
-/// Keeps this thread's core awake for up to `time` after each piece of work, as long as that proves useful and nobody else
-/// wants the core: waking one that sleeps costs a short exchange more time than all that the agent does for it.
+/// Keeps this thread's core awake for `time` after each piece of work, as long as that proves useful: waking one that sleeps
+/// costs a short exchange more time than all that the agent does for it. Whoever else wants the core has it first.
 async fn linger(time: Duration) {
     if time.is_zero() {
         return;
@@ -108,19 +106,16 @@ fn work_done(context: &mut Context<'_>) -> Poll<()> {
     })
 }
 
-/// Looks for work without sleeping; tells whether there was some before others wanted the core, or time was up.
+/// Looks for work without sleeping; tells whether there was some before time was up.
 async fn look_for_work(time: Duration) -> bool {
-    let (mut found, mut since, mut given) = (false, Instant::now(), Duration::ZERO);
+    let (mut found, mut since) = (false, Instant::now());
     loop {
-        let before = Instant::now();
-        thread::yield_now();
-        let now = Instant::now();
         if WORK.with(|work| work.done.take()) {
-            (found, since, given) = (true, now, Duration::ZERO);
-        }
-        given += now - before;
-        if given > GIVEN || now - since > time {
+            (found, since) = (true, Instant::now());
+        } else if since.elapsed() > time {
             return found;
+        } else {
+            thread::yield_now();
         }
         tokio::task::yield_now().await;
     }

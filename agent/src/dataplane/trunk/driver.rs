@@ -8,7 +8,7 @@ mod turn;
 use super::{
     Asked, Carried, Command, MAX_STREAMS, Outcome, Reply, Shared, TrunkError,
     frame::{Frame, Frames, NOT_PROCESSED},
-    stream::{Phase, Stop, Stream},
+    stream::{Next, Phase, Stop, Stream},
 };
 use crate::identity::tls::{Arrival, Reading, Secured};
 use control::Control;
@@ -249,7 +249,7 @@ impl<S> Driver<S> {
                 match frame? {
                     Frame::Data { stream, bytes } => {
                         if (stream != of || pieces.len() == PIECES) && !pieces.is_empty() {
-                            self.take_data(of, &pieces)?;
+                            self.take_data(of, &pieces, Next::Unknown)?;
                             pieces.clear();
                         }
                         of = stream;
@@ -259,7 +259,8 @@ impl<S> Driver<S> {
                     }
                     frame => {
                         if !pieces.is_empty() {
-                            self.take_data(of, &pieces)?;
+                            let ends = frame == Frame::End { stream: of };
+                            self.take_data(of, &pieces, if ends { Next::End } else { Next::Unknown })?;
                             pieces.clear();
                         }
                         self.take_frame(frame)?;
@@ -268,15 +269,15 @@ impl<S> Driver<S> {
             }
         }
         if !pieces.is_empty() {
-            self.take_data(of, &pieces)?;
+            self.take_data(of, &pieces, Next::Unknown)?;
         }
         Ok(())
     }
 
-    fn take_data(&mut self, id: u32, pieces: &[IoSlice<'_>]) -> Result<(), TrunkError> {
+    fn take_data(&mut self, id: u32, pieces: &[IoSlice<'_>], next: Next) -> Result<(), TrunkError> {
         // What was on its way to a stream that is gone is dropped.
         let Some(entry) = self.streams.get_mut(&id) else { return self.known(id) };
-        match entry.stream.take(pieces) {
+        match entry.stream.take(pieces, next) {
             Ok(()) => {}
             Err(None) => return Err(TrunkError::Peer("it sent more than it may")),
             Err(Some(stop)) => {
@@ -308,8 +309,11 @@ impl<S> Driver<S> {
             Frame::Answer { stream, status } => return self.answered(stream, status),
             Frame::End { stream } => {
                 let Some(entry) = self.streams.get_mut(&stream) else { return self.known(stream) };
-                entry.stream.take_end().ok_or(TrunkError::Peer("it ended a stream twice"))?;
-                self.enqueue(stream);
+                match entry.stream.take_end() {
+                    Ok(()) => self.enqueue(stream),
+                    Err(None) => return Err(TrunkError::Peer("it ended a stream twice")),
+                    Err(Some(stop)) => self.stop(stream, stop),
+                }
             }
             Frame::Reset { stream } => {
                 self.known(stream)?;

@@ -4,6 +4,7 @@
 
 use super::{Carried, Outcome, WINDOW};
 use bytes::{Buf, BytesMut};
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 use std::{
     future::Future,
     io::{self, IoSlice, IoSliceMut},
@@ -16,6 +17,10 @@ use tokio::{io::Interest, net::TcpStream, sync::oneshot};
 
 /// The most bytes that are sent before the far side has answered, and kept to be sent again elsewhere.
 pub(super) const EARLY: usize = 4096;
+
+/// What is read at once from an application that has said little so far, in bytes: each place to read to costs the kernel
+/// something, also when it stays empty.
+const SIP: usize = 64 * 1024;
 
 /// How far a stream has come.
 pub(super) enum Phase {
@@ -30,6 +35,13 @@ pub(super) enum Phase {
     Deciding,
     /// Bytes go both ways.
     Open,
+}
+
+/// What is known to follow on some bytes of the peer.
+#[derive(Clone, Copy)]
+pub(super) enum Next {
+    Unknown,
+    End,
 }
 
 /// Why a stream goes no further.
@@ -55,6 +67,8 @@ pub(super) struct Stream {
     taken: u32,
     /// What the application has not taken yet.
     backlog: BytesMut,
+    /// The application had more to say than a sip when it was last read.
+    talkative: bool,
     /// The application has ended its direction.
     pub(super) ended: bool,
     /// The peer has ended its direction.
@@ -75,6 +89,7 @@ impl Stream {
             window: WINDOW,
             taken: 0,
             backlog: BytesMut::new(),
+            talkative: false,
             ended: false,
             peer_ended: false,
             told: false,
@@ -103,11 +118,12 @@ impl Stream {
         self.ended && self.told
     }
 
-    /// Takes what the peer sent: passes on what the application takes, and keeps the rest.
+    /// Takes what the peer sent: passes on what the application takes, and keeps the rest. Where the peer's end is next,
+    /// the application gets both with one segment.
     ///
     /// # Errors
     /// More than the peer may send, or after its end: `None`. A broken application otherwise.
-    pub(super) fn take(&mut self, pieces: &[IoSlice<'_>]) -> Result<(), Option<Stop>> {
+    pub(super) fn take(&mut self, pieces: &[IoSlice<'_>], next: Next) -> Result<(), Option<Stop>> {
         let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
         let left = u32::try_from(bytes).ok().and_then(|bytes| self.window.checked_sub(bytes));
         self.window = left.filter(|_| !self.peer_ended).ok_or(None)?;
@@ -115,7 +131,7 @@ impl Stream {
         if self.backlog.is_empty()
             && let (Some(carried), Phase::Open) = (&self.carried, &self.phase)
         {
-            skip = write_at_once(&carried.stream, pieces).map_err(|error| Some(Stop::Socket(error)))?;
+            skip = write_at_once(&carried.stream, pieces, next).map_err(|error| Some(Stop::Socket(error)))?;
             self.count(skip);
         }
         for piece in pieces {
@@ -131,9 +147,33 @@ impl Stream {
         self.peer_ended
     }
 
-    /// Takes the peer's end; `None` after an earlier one.
-    pub(super) fn take_end(&mut self) -> Option<()> {
-        (!std::mem::replace(&mut self.peer_ended, true)).then_some(())
+    /// Takes the peer's end, and tells the application when it has everything.
+    ///
+    /// # Errors
+    /// `None` after an earlier one. A broken application otherwise.
+    pub(super) fn take_end(&mut self) -> Result<(), Option<Stop>> {
+        if std::mem::replace(&mut self.peer_ended, true) {
+            return Err(None);
+        }
+        self.tell().map_err(Some)
+    }
+
+    /// Passes on the peer's end, once the application has what came before it.
+    fn tell(&mut self) -> Result<(), Stop> {
+        let (Some(carried), Phase::Open) = (&self.carried, &self.phase) else { return Ok(()) };
+        if !self.peer_ended || self.told || !self.backlog.is_empty() {
+            return Ok(());
+        }
+        self.told = true;
+        if self.ended {
+            // The connection is closed at once, which tells the application too.
+            return Ok(());
+        }
+        match socket2::SockRef::from(&*carried.stream).shutdown(Shutdown::Write) {
+            // The application is gone already; how it went is for the reading side to see.
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(Stop::Socket(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Takes credit; `None` for more than there can be.
@@ -188,19 +228,7 @@ impl Stream {
         }
         // A stream that is idle holds no buffer.
         self.backlog = BytesMut::new();
-        if self.peer_ended && !self.told {
-            self.told = true;
-            if self.ended {
-                // The connection is closed at once, which tells the application too.
-                return Ok(());
-            }
-            match socket2::SockRef::from(&*stream).shutdown(Shutdown::Write) {
-                // The application is gone already; how it went is for the reading side to see.
-                Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(Stop::Socket(error)),
-                _ => {}
-            }
-        }
-        Ok(())
+        self.tell()
     }
 
     /// Says how many bytes may be read from the application now; 0 when it is not to be read.
@@ -211,7 +239,8 @@ impl Stream {
         let most = match &self.phase {
             Phase::Asked { early, .. } => EARLY.saturating_sub(early.len()),
             Phase::Deciding => 0,
-            Phase::Open => usize::MAX,
+            Phase::Open if self.talkative => usize::MAX,
+            Phase::Open => SIP,
         };
         most.min(self.credit as usize)
     }
@@ -245,6 +274,7 @@ impl Stream {
 
     /// Accounts for what was read.
     pub(super) fn sent(&mut self, bytes: &[u8], count: usize) {
+        self.talkative = count >= SIP / 2;
         self.credit -= u32::try_from(count).unwrap_or(u32::MAX).min(self.credit);
         if let Some(carried) = &self.carried {
             carried.left(count);
@@ -276,9 +306,14 @@ async fn broken(stream: Arc<TcpStream>) -> io::Error {
     stream.take_error().ok().flatten().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
 }
 
-/// As `write`, without asking the runtime, which may not yet know that the application takes something.
-fn write_at_once(stream: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-    match rustix::io::writev(stream, pieces) {
+/// As `write`, without asking the runtime, which may not yet know that the application takes something. What is the last
+/// waits in the kernel for the end.
+fn write_at_once(stream: &TcpStream, pieces: &[IoSlice<'_>], next: Next) -> io::Result<usize> {
+    let flags = match next {
+        Next::Unknown => SendFlags::NOSIGNAL,
+        Next::End => SendFlags::NOSIGNAL | SendFlags::MORE,
+    };
+    match rustix::net::sendmsg(stream, pieces, &mut SendAncillaryBuffer::default(), flags) {
         Err(rustix::io::Errno::AGAIN) => Ok(0),
         outcome => Ok(outcome?),
     }
@@ -301,6 +336,38 @@ fn write(stream: &TcpStream, bytes: usize, pieces: &[IoSlice<'_>]) -> io::Result
 mod tests {
     use super::*;
     use crate::dataplane::{live::Direction, trunk::tests::application};
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn what_comes_right_before_the_end_arrives_with_it() {
+        let (mut reader, carried) = application(Direction::Inbound).await;
+        let mut stream = Stream::new(Phase::Open, Some(carried), Waker::noop().clone());
+        assert!(stream.take(&[IoSlice::new(b"the "), IoSlice::new(b"last")], Next::End).is_ok());
+        assert!(stream.take_end().is_ok());
+        let mut read = String::new();
+        reader.read_to_string(&mut read).await.unwrap();
+        assert_eq!(read, "the last");
+        assert!(matches!(stream.take_end(), Err(None)), "a stream ends once");
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_gets_everything_before_the_end() {
+        let (mut reader, carried) = application(Direction::Inbound).await;
+        let mut stream = Stream::new(Phase::Open, Some(carried), Waker::noop().clone());
+        let (piece, mut sent) = (vec![7; 64 * 1024], 0);
+        while stream.backlog.is_empty() {
+            assert!(stream.take(&[IoSlice::new(&piece)], Next::End).is_ok());
+            stream.due();
+            sent += piece.len();
+        }
+        assert!(stream.take_end().is_ok() && !stream.told);
+        let (mut read, mut some) = (0, piece);
+        while read < sent {
+            read += reader.read(&mut some).await.unwrap();
+            assert!(stream.pass_on().is_ok());
+        }
+        assert_eq!((read, reader.read(&mut some).await.unwrap()), (sent, 0));
+    }
 
     #[tokio::test]
     async fn what_waits_for_a_slow_reader_stays_within_its_window() {
@@ -312,7 +379,7 @@ mod tests {
         for _ in 0..1_000 {
             // The peer sends all that it may; the reader takes some, and never all.
             while stream.window as usize >= piece.len() {
-                assert!(stream.take(&[IoSlice::new(&piece)]).is_ok());
+                assert!(stream.take(&[IoSlice::new(&piece)], Next::Unknown).is_ok());
             }
             while reader.try_read(&mut read).is_err() {
                 assert!(stream.pass_on().is_ok());

@@ -15,7 +15,7 @@ use super::handshake::invalid;
 use super::record::{self, HEADER, MAX_DATA, Opened, Records, TRAILER};
 
 /// Bytes that are read at once.
-const READ: usize = 256 * 1024;
+const READ: usize = 512 * 1024;
 /// Sealed bytes that may wait for the network before no more are taken.
 const MAX_UNSENT: usize = 256 * 1024;
 
