@@ -62,9 +62,6 @@ fn finish(mut stream: &TcpStream) -> io::Result<()> {
     stream.read(&mut [0; 1]).map(drop)
 }
 
-/// Connections between two signs of life.
-const SOME: u64 = 50;
-
 /// Opens one connection after another to a hello server.
 #[derive(clap::Args)]
 pub(crate) struct Loop {
@@ -89,8 +86,6 @@ impl Loop {
                     last_good = Instant::now();
                     if ok == 1 {
                         println!("looping");
-                    } else if ok.is_multiple_of(SOME) {
-                        println!("{ok} connections so far");
                     }
                 }
                 // The signal that ends the loop may interrupt a connection on its way.
