@@ -34,7 +34,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub struct Relay {
     near: TcpStream,
     far: TcpStream,
-    _trunk: Trunk,
+    /// Both sides: a trunk whose handles are dropped opens and answers nothing any more.
+    _trunks: (Trunk, Trunk),
 }
 
 impl Relay {
@@ -52,7 +53,7 @@ impl Relay {
         let (accepted, _) = accepted.context("accept")?;
         let (far, application) = carried(Direction::Inbound).await?;
         let mut waiting = Some(application);
-        let (_, driver) = Trunk::accept(accepted, move |_, reply| match waiting.take() {
+        let (served, driver) = Trunk::accept(accepted, move |_, reply| match waiting.take() {
             Some(application) => reply.accept(application),
             None => reply.pass(),
         });
@@ -60,7 +61,7 @@ impl Relay {
         let trunk = Trunk::connect(secured, &Tally::default());
         let (near, application) = carried(Direction::Outbound).await?;
         match trunk.open(80, 4000, application).await {
-            Outcome::Carried => Ok(Self { near, far, _trunk: trunk }),
+            Outcome::Carried => Ok(Self { near, far, _trunks: (trunk, served) }),
             _ => bail!("the far side does not carry the stream"),
         }
     }
