@@ -53,6 +53,8 @@ struct Inner {
     audited: BTreeMap<&'static str, u64>,
     /// By the policy's name, of `MAX_DRY_RUN` at most.
     dry_run: BTreeMap<String, Otherwise>,
+    /// The snapshot whose own policies leave no room in it.
+    dry_run_full: Option<u64>,
     handshakes_refused: u64,
     recent: VecDeque<Denial>,
     second: Option<Instant>,
@@ -140,10 +142,19 @@ impl Decisions {
         let policy = other.policy.to_string();
         if inner.dry_run.len() >= MAX_DRY_RUN && !inner.dry_run.contains_key(&policy) {
             let snapshot = self.state.load();
+            // Looked through once, not for every connection.
+            if inner.dry_run_full == Some(snapshot.version()) {
+                return;
+            }
             let known: HashSet<String> =
                 snapshot.policies().iter().map(|policy| policy.id.to_string()).collect();
             inner.dry_run.retain(|policy, _| known.contains(policy));
             if inner.dry_run.len() >= MAX_DRY_RUN {
+                inner.dry_run_full = Some(snapshot.version());
+                tracing::warn!(
+                    limit = MAX_DRY_RUN,
+                    "too many policies under dryRun: the decisions of further ones are not counted; enforce or remove some"
+                );
                 return;
             }
         }
